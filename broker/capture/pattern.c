@@ -1,0 +1,189 @@
+/*
+ * The synthetic source: a moving picture with the frame number stamped into the pixels, for tests,
+ * benchmarks and machines without a desktop.
+ */
+#include "broker/capture/capture.h"
+
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/list.h"
+#include "common/stamp.h"
+
+enum { FPS_MAX = 10000, BAR_STEP = 4 /* pixels that the bar moves in a frame */ };
+
+struct pattern {
+	struct capture base;
+	struct loop *loop;
+	struct video_format format;
+	unsigned fps;
+	int timer_fd;
+	struct watch *watch;
+	bool busy; /* the bridge has the buffer */
+	struct capture_buffer buffer;
+};
+
+/* A colour bar's pixel in the order of the format's bytes. */
+static void put_rgb(uint8_t *px, uint32_t fourcc, uint8_t r, uint8_t g, uint8_t b)
+{
+	bool bgr = fourcc == DRM_FORMAT_XRGB8888 || fourcc == DRM_FORMAT_ARGB8888;
+	px[0] = bgr ? b : r;
+	px[1] = g;
+	px[2] = bgr ? r : b;
+	px[3] = 255;
+}
+
+/* Eight slanted colour stripes that wander to the left. */
+static void draw_row(uint8_t *row, const struct video_format *f, unsigned plane, uint32_t shift)
+{
+	static const uint8_t luma[8] = { 180, 162, 131, 112, 84, 65, 35, 16 };
+	static const uint8_t cb[8] = { 128, 44, 156, 72, 184, 100, 212, 128 };
+	static const uint8_t cr[8] = { 128, 142, 44, 58, 198, 212, 114, 128 };
+	uint32_t stripe = f->width / 8 ? f->width / 8 : 1;
+	for (uint32_t x = 0; x < f->width; x++) {
+		unsigned c = (x + shift) / stripe % 8;
+		if (f->fourcc == DRM_FORMAT_NV12 && plane == 1)
+			row[x] = x & 1 ? cr[c] : cb[c];
+		else if (f->fourcc == DRM_FORMAT_YUV420 && plane > 0 && !(x & 1))
+			row[x / 2] = plane == 1 ? cb[c] : cr[c];
+		else if (f->fourcc == DRM_FORMAT_YUYV) {
+			row[2 * x] = luma[c];
+			row[2 * x + 1] = x & 1 ? cr[c] : cb[c];
+		} else if (f->n_planes > 1 && plane == 0)
+			row[x] = luma[c];
+		else if (f->n_planes == 1)
+			put_rgb(row + (size_t)4 * x, f->fourcc, c & 1 ? 40 : 200, c & 2 ? 60 : 180,
+				c & 4 ? 80 : 220);
+	}
+}
+
+/* One row is drawn, the others are copied from it: as fast as a copy. */
+static int pattern_read(struct capture_buffer *buffer, uint8_t *pixels,
+	const struct video_format *format, uint64_t seq)
+{
+	(void)buffer;
+	for (unsigned p = 0; p < format->n_planes; p++) {
+		uint8_t *first = pixels + format->offset[p];
+		draw_row(first, format, p, (uint32_t)seq * BAR_STEP);
+		for (uint32_t y = 1; y < format_rows(format, p); y++)
+			memcpy(first + (size_t)y * format->stride[p], first,
+				format_row_bytes(format, p));
+	}
+	if (stamp_fits(format))
+		stamp_draw(pixels, format, (uint32_t)seq);
+	return 0;
+}
+
+static void on_timer(void *data)
+{
+	struct pattern *p = data;
+	uint64_t ticks;
+	if (read(p->timer_fd, &ticks, sizeof(ticks)) != sizeof(ticks))
+		return;
+	if (ticks > 1)
+		p->base.listener->superseded(p->base.listener_data, (unsigned)(ticks - 1));
+	if (p->busy) {
+		p->base.listener->superseded(p->base.listener_data, 1);
+		return;
+	}
+	uint64_t now = clock_ns();
+	p->buffer.info = (struct frame_info){ .pts_ns = now, .captured_ns = now };
+	p->busy = true;
+	p->base.listener->buffer(p->base.listener_data, &p->buffer);
+}
+
+static int pattern_start(struct capture *capture)
+{
+	struct pattern *p = container_of(capture, struct pattern, base);
+	p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (p->timer_fd < 0)
+		return -errno;
+	int r = loop_watch(p->loop, &p->watch, p->timer_fd, LOOP_READ, on_timer, p);
+	if (r < 0)
+		return r;
+	struct timespec period = clock_timespec(NS_PER_S / p->fps);
+	struct itimerspec spec = { .it_interval = period, .it_value = period };
+	if (timerfd_settime(p->timer_fd, 0, &spec, NULL) < 0)
+		return -errno;
+	p->base.listener->format(p->base.listener_data, &p->format);
+	return 0;
+}
+
+static void pattern_give_back(struct capture *capture, struct capture_buffer *buffer)
+{
+	(void)buffer;
+	container_of(capture, struct pattern, base)->busy = false;
+}
+
+static struct capture *pattern_destroy(struct capture *capture)
+{
+	struct pattern *p = container_of(capture, struct pattern, base);
+	if (p->busy)
+		p->base.listener->revoke(p->base.listener_data, &p->buffer);
+	p->watch = watch_destroy(p->watch);
+	fd_closep(&p->timer_fd);
+	free(p);
+	return NULL;
+}
+
+static const struct capture_ops pattern_ops = {
+	.start = pattern_start,
+	.give_back = pattern_give_back,
+	.destroy = pattern_destroy,
+};
+
+static int parse(struct pattern *p, const char *rest, char *error, size_t error_size)
+{
+	unsigned width = 0, height = 0, fps = 0;
+	int end = 0;
+	if (strlen(rest) > 64 || sscanf(rest, "%5ux%5u@%5u%n", &width, &height, &fps, &end) != 3 ||
+		(rest[end] != 0 && rest[end] != ':')) {
+		snprintf(error, error_size,
+			"\"%.64s\" is no pattern; write WIDTHxHEIGHT@FPS[:FORMAT], as in "
+			"1280x720@60:NV12",
+			rest);
+		return -EINVAL;
+	}
+	const char *name = rest[end] == ':' ? rest + end + 1 : "BGRx";
+	const struct format_info *info = format_info_by_name(name);
+	if (!info) {
+		snprintf(error, error_size,
+			"\"%.32s\" is no format of a pattern; take BGRx, BGRA, RGBx, RGBA, YUY2, "
+			"NV12 or I420",
+			name);
+		return -EINVAL;
+	}
+	if (format_layout(info->fourcc, width, height, &p->format) < 0 || fps == 0 ||
+		fps > FPS_MAX) {
+		snprintf(error, error_size,
+			"pattern %.64s: width and height go from 1 to %d, frames per second from 1 "
+			"to %d",
+			rest, FORMAT_SIDE_MAX, FPS_MAX);
+		return -EINVAL;
+	}
+	p->fps = fps;
+	return 0;
+}
+
+int capture_pattern_create(struct capture **capture_out, struct loop *loop, const char *name,
+	const char *rest, char *error, size_t error_size)
+{
+	(void)name;
+	_cleanup_free_ struct pattern *p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	*p = (struct pattern){ .base.ops = &pattern_ops, .loop = loop, .timer_fd = -EBADF };
+	p->buffer.read = pattern_read;
+	int r = parse(p, rest, error, error_size);
+	if (r < 0)
+		return r;
+	*capture_out = &p->base;
+	(void)TAKE_PTR(p);
+	return 0;
+}

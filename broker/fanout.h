@@ -1,0 +1,116 @@
+/*
+ * What one subscriber gets of a view's frames: its queue, its holds, and the counts. Decides only;
+ * the session that owns it sends. No allocation after subscriber_init().
+ *
+ * A lease is one frame's way through one subscriber:
+ *
+ *	waiting ──sent──▶ lent ──released──▶ (gone)
+ *	   │                └──revoked──▶ revoked ──released──▶ (gone)
+ *	   └─ replaced (mailbox: skipped), pushed out (fifo: dropped), revoked (dropped)
+ *
+ * Lent and revoked leases both count against max_holds: a client that does not read its socket gets
+ * a bounded number of messages.
+ */
+#pragma once
+
+#include "broker/pool.h"
+#include "common/histogram.h"
+
+enum {
+	FANOUT_HOLDS_MAX = 16,
+	FANOUT_FIFO_MAX = 32,
+	FANOUT_LEASES = FANOUT_HOLDS_MAX + FANOUT_FIFO_MAX,
+};
+
+enum fanout_delivery {
+	FANOUT_MAILBOX, /* the newest frame waits */
+	FANOUT_FIFO,    /* up to fifo_depth frames wait */
+};
+
+enum fanout_result {
+	FANOUT_OK = 0,
+	FANOUT_WAS_REVOKED = 1, /* release: of a frame that was taken back before */
+	FANOUT_NOT_HELD = 2,    /* release: of a frame that it does not have */
+	FANOUT_SOCKET_FULL = 3, /* send: the client does not read; drop the frame */
+};
+
+enum lease_state { LEASE_WAITING, LEASE_LENT, LEASE_REVOKED };
+
+struct lease {
+	struct list link; /* subscriber::waiting, ::lent or ::unused */
+	struct hold hold;
+	struct subscriber *subscriber;
+	enum lease_state state;
+	uint32_t generation;
+	unsigned slot;
+	uint64_t seq;
+	uint64_t published_ns;
+	uint64_t sent_ns;
+};
+
+struct subscriber;
+
+struct subscriber_ops {
+	/* Tell the client of a frame. FANOUT_OK, FANOUT_SOCKET_FULL, or negative errno: it is gone. */
+	int (*send)(struct subscriber *s, const struct lease *lease, const struct frame_info *info);
+	/* Tell the client that a lent frame is taken back. */
+	void (*revoked)(struct subscriber *s, const struct lease *lease);
+};
+
+struct subscriber_options {
+	enum fanout_delivery delivery;
+	unsigned fifo_depth; /* 1 to FANOUT_FIFO_MAX for FANOUT_FIFO */
+	unsigned max_holds;  /* 1 to FANOUT_HOLDS_MAX */
+	bool reserved;       /* holds are never revoked */
+};
+
+struct subscriber_counts {
+	uint64_t sent;
+	uint64_t skipped; /* mailbox: replaced by a newer one before it was sent */
+	uint64_t dropped; /* pushed out of the queue, revoked in it, or the socket was full */
+	uint64_t revoked; /* taken back while lent */
+};
+
+struct subscriber {
+	struct list link; /* view::subscribers */
+	struct subscriber_options options;
+	const struct subscriber_ops *ops;
+	struct pool *pool; /* of the generation it gets now; NULL: none, nothing is offered */
+	uint32_t generation;
+	struct list waiting; /* lease::link, oldest first */
+	struct list lent;    /* lease::link, oldest first: lent and revoked */
+	struct list unused;  /* lease::link */
+	unsigned n_waiting;
+	unsigned n_lent;
+	struct subscriber_counts counts;
+	struct lease leases[FANOUT_LEASES];
+};
+
+void subscriber_init(struct subscriber *s, const struct subscriber_options *options,
+	const struct subscriber_ops *ops);
+
+/* All holds are dropped, none is reported. */
+void subscriber_finish(struct subscriber *s);
+
+/* From now on frames of this generation are offered; the newest at once. pool [borrow]. */
+void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation);
+
+/* The generation ends: waiting frames are dropped, lent ones stay readable until released. */
+void subscriber_detach(struct subscriber *s);
+
+/* A frame was published in the generation that is attached. Sends it, or lets it wait. */
+void subscriber_offer(struct subscriber *s, struct slot *slot);
+
+/**
+ * The client gives a frame back. Waiting frames take its place.
+ *
+ * published_ns_out  when it was published; untouched if FANOUT_NOT_HELD
+ */
+enum fanout_result subscriber_release(struct subscriber *s, uint32_t generation, unsigned slot,
+	uint64_t seq, uint64_t *published_ns_out);
+
+/* What pool_init() takes: a hold of a subscriber is revoked. */
+void subscriber_on_revoke(struct hold *hold);
+
+/* When the oldest frame that is still held in the pool was sent; 0: none is. */
+uint64_t subscriber_oldest_hold_ns(const struct subscriber *s);

@@ -1,0 +1,74 @@
+#include "broker/generation.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/fanout.h"
+#include "proto/control.h"
+
+static uint32_t last_id;
+
+uint64_t generation_bytes(const struct video_format *format, unsigned n_slots)
+{
+	return format->size_bytes * n_slots + control_page_bytes(n_slots);
+}
+
+static int init_control(struct generation *g)
+{
+	int r = memory_init(&g->control, "sluice-control", control_page_bytes(g->pool.n_slots));
+	if (r < 0)
+		return r;
+	struct control_page *page = g->control.map;
+	page->magic = CONTROL_MAGIC;
+	page->version = CONTROL_VERSION;
+	page->n_slots = g->pool.n_slots;
+	page->generation = g->id;
+	return 0;
+}
+
+int generation_create(struct generation **generation_out, const struct video_format *format,
+	unsigned n_slots, struct memory_budget *budget)
+{
+	uint64_t bytes = generation_bytes(format, n_slots);
+	if (bytes > budget->limit_bytes - budget->used_bytes)
+		return -EDQUOT;
+	_cleanup_(generation_destroyp) struct generation *g = calloc(1, sizeof(*g));
+	if (!g)
+		return -ENOMEM;
+	g->id = ++last_id;
+	g->format = *format;
+	g->budget = budget;
+	g->bytes = bytes;
+	budget->used_bytes += bytes;
+	pool_init(&g->pool, n_slots, subscriber_on_revoke);
+	int r = init_control(g);
+	for (unsigned i = 0; r == 0 && i < n_slots; i++)
+		r = memory_init(&g->slot[i], "sluice-slot", format->size_bytes);
+	if (r < 0)
+		return r;
+	*generation_out = TAKE_PTR(g);
+	return 0;
+}
+
+struct generation *generation_destroy(struct generation *g)
+{
+	if (!g)
+		return NULL;
+	pool_finish(&g->pool);
+	for (unsigned i = 0; i < g->pool.n_slots; i++)
+		memory_finish(&g->slot[i]);
+	memory_finish(&g->control);
+	g->budget->used_bytes -= g->bytes;
+	free(g);
+	return NULL;
+}
+
+uint8_t *generation_pixels(const struct generation *g, const struct slot *slot)
+{
+	return g->slot[slot->index].map;
+}
+
+struct control_page *generation_control(const struct generation *g)
+{
+	return g->control.map;
+}

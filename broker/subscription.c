@@ -1,0 +1,399 @@
+#include "broker/subscription.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+static struct subscription *of_subscriber(struct subscriber *subscriber)
+{
+	return container_of(subscriber, struct subscription, subscriber);
+}
+
+static int send_frame(
+	struct subscriber *subscriber, const struct lease *lease, const struct frame_info *info)
+{
+	struct subscription *s = of_subscriber(subscriber);
+	if (s->client->state != SESSION_READY)
+		return -EPIPE;
+	const struct frame_message *m =
+		server_frame_message(s->client->server, s->view->id, lease, info);
+	if (!m)
+		return -EMSGSIZE;
+	int r = conn_send(s->client->conn, m->data, m->len, NULL);
+	return r == WIRE_AGAIN ? FANOUT_SOCKET_FULL : r;
+}
+
+static void send_revoked(struct subscriber *subscriber, const struct lease *lease)
+{
+	struct subscription *s = of_subscriber(subscriber);
+	Sluice__Revoked revoked = SLUICE__REVOKED__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	revoked.view = s->view->id;
+	revoked.generation = lease->generation;
+	revoked.slot = lease->slot;
+	revoked.seq = lease->seq;
+	packet.body_case = SLUICE__PACKET__BODY_REVOKED;
+	packet.revoked = &revoked;
+	client_send(s->client, &packet, NULL);
+}
+
+static const struct subscriber_ops ops = { .send = send_frame, .revoked = send_revoked };
+
+struct subscription *subscription_find(struct client *client, uint32_t view)
+{
+	for (unsigned i = 0; i < client->n_subscriptions; i++)
+		if (client->subscription[i]->view->id == view)
+			return client->subscription[i];
+	return NULL;
+}
+
+/* The descriptors of a generation are the client's copies: ours stay open. */
+static int dup_fds(const struct generation *g, struct fdset *fds)
+{
+	for (unsigned i = 0; i <= g->pool.n_slots; i++) {
+		int source = i == 0 ? g->control.fd : g->slot[i - 1].fd;
+		int fd = fcntl(source, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return -errno;
+		fds->fd[fds->n++] = fd;
+	}
+	return 0;
+}
+
+static void fill_generation(
+	Sluice__Generation *m, Sluice__Colour *colour, const struct subscription *s)
+{
+	const struct generation *g = s->view->generation;
+	const struct video_format *f = &g->format;
+	m->view = s->view->id;
+	m->generation = g->id;
+	m->fourcc = f->fourcc;
+	m->width = f->width;
+	m->height = f->height;
+	m->n_offset = m->n_stride = f->n_planes;
+	m->offset = (uint32_t *)f->offset;
+	m->stride = (uint32_t *)f->stride;
+	m->size_bytes = f->size_bytes;
+	m->slots = g->pool.n_slots;
+	colour->primaries = f->colour.primaries;
+	colour->transfer = f->colour.transfer;
+	colour->matrix = f->colour.matrix;
+	colour->full_range = f->colour.full_range;
+	m->colour = colour;
+}
+
+static bool charge(struct subscription *s, uint64_t bytes, unsigned n_fds)
+{
+	struct quota *quota = &s->client->server->quota;
+	uid_t uid = s->client->peer.uid;
+	if (!quota_charge(quota, uid, QUOTA_BYTES, bytes))
+		return false;
+	if (!quota_charge(quota, uid, QUOTA_FDS, n_fds)) {
+		quota_return(quota, uid, QUOTA_BYTES, bytes);
+		return false;
+	}
+	s->bytes += bytes;
+	s->fds_in_flight += n_fds;
+	s->client->fds_in_flight += n_fds;
+	return true;
+}
+
+static void return_fds(struct subscription *s)
+{
+	quota_return(&s->client->server->quota, s->client->peer.uid, QUOTA_FDS, s->fds_in_flight);
+	s->client->fds_in_flight -= s->fds_in_flight;
+	s->fds_in_flight = 0;
+}
+
+static void return_bytes(struct subscription *s)
+{
+	quota_return(&s->client->server->quota, s->client->peer.uid, QUOTA_BYTES, s->bytes);
+	s->bytes = 0;
+}
+
+static bool view_is_wanted(const struct subscription *s)
+{
+	const struct video_format *f = &s->view->generation->format;
+	return (!s->want_fourcc || s->want_fourcc == f->fourcc) &&
+	       (!s->want_width || s->want_width == f->width) &&
+	       (!s->want_height || s->want_height == f->height);
+}
+
+static void end_unwanted(struct subscription *s)
+{
+	char text[WIRE_TEXT_MAX + 1], has[64];
+	snprintf(text, sizeof(text),
+		"stream \"%s\" is %s now; only its own format and size can be had",
+		s->view->stream->name,
+		format_describe(&s->view->generation->format, has, sizeof(has)));
+	subscription_end(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text);
+}
+
+static void send_generation(struct subscription *s)
+{
+	_cleanup_fdset_ struct fdset fds = { .n = 0 };
+	int r = dup_fds(s->view->generation, &fds);
+	if (r < 0) {
+		client_doom(s->client, SLUICE__ERROR_CODE__ERROR_INTERNAL,
+			"the broker has no descriptors left: %s", strerror(-r));
+		return;
+	}
+	Sluice__Generation m = SLUICE__GENERATION__INIT;
+	Sluice__Colour colour = SLUICE__COLOUR__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	fill_generation(&m, &colour, s);
+	packet.body_case = SLUICE__PACKET__BODY_GENERATION;
+	packet.generation = &m;
+	s->offered = m.generation;
+	s->bound = false;
+	client_send(s->client, &packet, &fds);
+}
+
+void subscription_rebind(struct subscription *s)
+{
+	const struct generation *g = s->view->generation;
+	bool answer_pending = s->offered && s->fds_in_flight > 0;
+	/* one generation in flight at a time: a client that is stopped through ten resizes gets one */
+	if (!g || answer_pending)
+		return;
+	if (!view_is_wanted(s)) {
+		end_unwanted(s);
+		return;
+	}
+	return_bytes(s);
+	if (!charge(s, g->bytes, g->pool.n_slots + 1)) {
+		subscription_end(s, SLUICE__ERROR_CODE__ERROR_LIMIT,
+			"this user's clients have all the memory or descriptors that one user may have "
+			"(fds-per-user, memory-per-user in the broker's configuration)");
+		return;
+	}
+	send_generation(s);
+}
+
+static void send_subscribed(struct subscription *s, uint32_t request)
+{
+	const struct subscriber_options *o = &s->subscriber.options;
+	Sluice__Subscribed m = SLUICE__SUBSCRIBED__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	m.request = request;
+	m.view = s->view->id;
+	m.stream = s->view->stream->name;
+	m.max_holds = o->max_holds;
+	m.reserved_holds = o->reserved ? o->max_holds : 0;
+	packet.body_case = SLUICE__PACKET__BODY_SUBSCRIBED;
+	packet.subscribed = &m;
+	client_send(s->client, &packet, NULL);
+}
+
+/* 0, or an error code with a sentence. */
+static int parse_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,
+	char *text, size_t text_size)
+{
+	uint32_t holds = request->reserved_holds ? request->reserved_holds : request->max_holds;
+	if (holds > WIRE_HOLDS_MAX) {
+		snprintf(text, text_size, "%u holds: one subscription may have %d", holds,
+			WIRE_HOLDS_MAX);
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
+	bool fifo = request->delivery == SLUICE__DELIVERY__DELIVERY_FIFO;
+	if (!fifo && request->delivery != SLUICE__DELIVERY__DELIVERY_MAILBOX) {
+		snprintf(text, text_size, "delivery %d is unknown", (int)request->delivery);
+		return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	}
+	if (fifo && (request->fifo_depth == 0 || request->fifo_depth > WIRE_FIFO_MAX)) {
+		snprintf(text, text_size, "a queue of %u frames: it may have 1 to %d",
+			request->fifo_depth, WIRE_FIFO_MAX);
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
+	*options_out = (struct subscriber_options){
+		.delivery = fifo ? FANOUT_FIFO : FANOUT_MAILBOX,
+		.fifo_depth = fifo ? request->fifo_depth : 0,
+		.max_holds = holds ? holds : WIRE_HOLDS_DEFAULT,
+		.reserved = request->reserved_holds > 0,
+	};
+	return 0;
+}
+
+static int find_view(const struct client *client, const Sluice__Subscribe *request,
+	struct view **view_out, char *text, size_t text_size)
+{
+	char names[256];
+	struct stream *stream = catalog_find(client->server->catalog, request->stream);
+	if (!stream) {
+		snprintf(text, text_size, "there is no stream \"%.64s\"; streams: %s",
+			request->stream,
+			catalog_names(client->server->catalog, names, sizeof(names)));
+		return SLUICE__ERROR_CODE__ERROR_NO_STREAM;
+	}
+	if (request->memory != SLUICE__MEMORY__MEMORY_HOST ||
+		request->readiness != SLUICE__READINESS__READINESS_COMPLETE) {
+		snprintf(text, text_size,
+			"stream \"%s\" can be had in host memory with complete frames only",
+			stream->name);
+		return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	}
+	*view_out = &stream->native;
+	return 0;
+}
+
+/* Is there room for one more, and may it be this one? */
+static int check_client(
+	struct client *client, const struct view *view, char *text, size_t text_size)
+{
+	if (client->n_subscriptions == WIRE_SUBSCRIPTIONS_MAX) {
+		snprintf(text, text_size, "one client may have %d subscriptions",
+			WIRE_SUBSCRIPTIONS_MAX);
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
+	if (subscription_find(client, view->id)) {
+		snprintf(text, text_size, "this client has subscribed to stream \"%s\" already",
+			view->stream->name);
+		return SLUICE__ERROR_CODE__ERROR_EXISTS;
+	}
+	return 0;
+}
+
+static int check_form(struct subscription *s, char *text, size_t text_size)
+{
+	char has[64];
+	if (!s->view->generation || view_is_wanted(s))
+		return 0;
+	snprintf(text, text_size, "stream \"%s\" is %s; only its own format and size can be had",
+		s->view->stream->name,
+		format_describe(&s->view->generation->format, has, sizeof(has)));
+	return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+}
+
+/* subscription_out is a member of its client and its view if 0 is returned. */
+static int subscribe(struct client *client, const Sluice__Subscribe *request,
+	struct subscription **subscription_out, char *text, size_t text_size)
+{
+	struct subscriber_options options;
+	struct view *view;
+	int code = find_view(client, request, &view, text, text_size);
+	if (!code)
+		code = check_client(client, view, text, text_size);
+	if (!code)
+		code = parse_options(request, &options, text, text_size);
+	if (code)
+		return code;
+	_cleanup_free_ struct subscription *s = calloc(1, sizeof(*s));
+	if (!s) {
+		snprintf(text, text_size, "the broker has no memory left");
+		return SLUICE__ERROR_CODE__ERROR_INTERNAL;
+	}
+	s->client = client;
+	s->view = view;
+	s->want_fourcc = request->fourcc;
+	s->want_width = request->width;
+	s->want_height = request->height;
+	subscriber_init(&s->subscriber, &options, &ops);
+	code = check_form(s, text, text_size);
+	if (code)
+		return code;
+	if (view_join(view, &s->subscriber, text, text_size) < 0)
+		return SLUICE__ERROR_CODE__ERROR_ADMISSION;
+	client->subscription[client->n_subscriptions++] = s;
+	*subscription_out = TAKE_PTR(s);
+	return 0;
+}
+
+void subscription_create(struct client *client, const Sluice__Subscribe *request)
+{
+	char text[WIRE_TEXT_MAX + 1];
+	struct subscription *s;
+	int code = subscribe(client, request, &s, text, sizeof(text));
+	if (code) {
+		snprintf(client->end_text, sizeof(client->end_text), "%s", text);
+		client_send_error(client, request->request, code, text);
+		return;
+	}
+	send_subscribed(s, request->request);
+	subscription_rebind(s);
+}
+
+struct subscription *subscription_destroy(struct subscription *s)
+{
+	if (!s)
+		return NULL;
+	struct client *client = s->client;
+	view_leave(s->view, &s->subscriber);
+	return_fds(s);
+	return_bytes(s);
+	unsigned i = 0;
+	while (client->subscription[i] != s)
+		i++;
+	client->subscription[i] = client->subscription[--client->n_subscriptions];
+	free(s);
+	return NULL;
+}
+
+void subscription_end(struct subscription *s, int code, const char *text)
+{
+	Sluice__Ended m = SLUICE__ENDED__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	m.view = s->view->id;
+	m.code = (Sluice__ErrorCode)code;
+	m.text = (char *)text;
+	packet.body_case = SLUICE__PACKET__BODY_ENDED;
+	packet.ended = &m;
+	snprintf(s->client->end_text, sizeof(s->client->end_text), "%s", text);
+	client_send(s->client, &packet, NULL);
+	subscription_destroy(s);
+}
+
+int subscription_on_bound(
+	struct subscription *s, const Sluice__Bound *bound, char *text, size_t text_size)
+{
+	if (bound->generation != s->offered || s->fds_in_flight == 0) {
+		snprintf(text, text_size,
+			"bound: generation %u was not offered or is answered already",
+			bound->generation);
+		return SLUICE__ERROR_CODE__ERROR_PROTOCOL;
+	}
+	return_fds(s);
+	if (bound->error != SLUICE__ERROR_CODE__ERROR_NONE) {
+		log_warning("client=%llu stream=%s cannot map generation %u: %.200s",
+			(unsigned long long)s->client->id, s->view->stream->name, bound->generation,
+			bound->text);
+		char reason[WIRE_TEXT_MAX + 1];
+		snprintf(reason, sizeof(reason), "the client cannot map it: %.200s", bound->text);
+		subscription_end(s, (int)bound->error, reason);
+		return 0;
+	}
+	s->bound = true;
+	const struct generation *g = s->view->generation;
+	if (g && g->id == bound->generation)
+		view_bound(s->view, &s->subscriber, bound->generation);
+	else
+		subscription_rebind(s);
+	return 0;
+}
+
+static void note_latency(struct subscription *s, uint64_t published_ns, uint64_t received_ns)
+{
+	if (received_ns >= published_ns && received_ns <= clock_ns())
+		histogram_add(&s->latency, received_ns - published_ns);
+}
+
+int subscription_on_release(
+	struct subscription *s, const Sluice__Release *release, char *text, size_t text_size)
+{
+	uint64_t published_ns;
+	enum fanout_result r = subscriber_release(
+		&s->subscriber, release->generation, release->slot, release->seq, &published_ns);
+	if (r != FANOUT_NOT_HELD) {
+		note_latency(s, published_ns, release->received_ns);
+		return 0;
+	}
+	if (release->generation < s->offered)
+		return 0;
+	snprintf(text, text_size, "release: frame %llu of slot %u is not held",
+		(unsigned long long)release->seq, release->slot);
+	return SLUICE__ERROR_CODE__ERROR_PROTOCOL;
+}

@@ -1,0 +1,46 @@
+/*
+ * A client's subscription to a view: says to the client what the fan-out decides for it.
+ */
+#pragma once
+
+#include "broker/client.h"
+
+struct subscription {
+	struct subscriber subscriber; /* first member: the fan-out's part */
+	struct client *client;
+	struct view *view;
+	/* what the view must be, 0: anything */
+	uint32_t want_fourcc;
+	uint32_t want_width;
+	uint32_t want_height;
+	uint32_t offered; /* generation sent last, 0: none */
+	bool bound;       /* the client has answered it */
+	unsigned fds_in_flight;
+	uint64_t bytes;           /* charged to the user */
+	struct histogram latency; /* published to received, as the client says */
+};
+
+/**
+ * Answer a Subscribe: Subscribed and the generation, or Error. Never fails the client.
+ */
+void subscription_create(struct client *client, const Sluice__Subscribe *request);
+
+/* Leaves the view, gives back what was charged. Takes NULL. Returns NULL. */
+struct subscription *subscription_destroy(struct subscription *s);
+
+/* The client's subscription to a view, or NULL. */
+struct subscription *subscription_find(struct client *client, uint32_t view);
+
+/* Send the view's generation, if it has one. The view may have become what was not asked for. */
+void subscription_rebind(struct subscription *s);
+
+/* The client has mapped a generation, or could not. 0 or a protocol error code with a sentence. */
+int subscription_on_bound(
+	struct subscription *s, const Sluice__Bound *bound, char *text, size_t text_size);
+
+/* The client gives a frame back. As above. */
+int subscription_on_release(
+	struct subscription *s, const Sluice__Release *release, char *text, size_t text_size);
+
+/* Tell the client that the view has ended for it, and destroy. */
+void subscription_end(struct subscription *s, int code, const char *text);

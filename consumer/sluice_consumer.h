@@ -1,0 +1,294 @@
+/*
+ * libsluice, the consumer half: read the frames of a stream that sluice-broker lends.
+ *
+ *	struct sluice *conn = NULL;
+ *	struct sluice_view *view;
+ *	struct sluice_frame *frame;
+ *
+ *	if (sluice_connect(&conn, NULL) < 0 || sluice_subscribe(conn, "desktop", NULL, &view) < 0)
+ *		errx(1, "%s", sluice_error(conn));
+ *	while (sluice_wait(conn, -1) >= 0)
+ *		while (sluice_view_next(view, &frame) > 0) {
+ *			encode(frame->data[0], frame->stride[0], frame->pts_ns);
+ *			sluice_frame_release(frame);
+ *		}
+ *
+ * Ownership words: [borrow] the caller keeps it; [give] the caller must destroy it; [lend] valid until
+ * the named call.
+ *
+ * Results: 0 or positive is success; negative is an errno value with its sign turned, and
+ * sluice_error() has the sentence. Outputs are written on success only.
+ *
+ * Threads: the library makes none, prints nothing and never ends the process. One connection and
+ * everything that came from it belongs to one thread at a time; different connections are
+ * independent. sluice_frame_valid() may be called from any thread while the frame is held.
+ *
+ * A broker that is stopped or killed ends the connection (-ECONNRESET), or with SLUICE_RECONNECT the
+ * library connects and subscribes again by itself. Frames that are held stay mapped and readable
+ * either way, until they are released.
+ *
+ * The protocol is specified in proto/PROTOCOL.md.
+ */
+#ifndef SLUICE_CONSUMER_H
+#define SLUICE_CONSUMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SLUICE_API __attribute__((visibility("default")))
+
+#define SLUICE_PLANES_MAX 4
+#define SLUICE_DAMAGE_MAX 16
+
+struct sluice;      /* a connection */
+struct sluice_view; /* a subscription to one form of a stream's frames */
+
+/* Why the broker refused or ended something: sluice_error_code(). The numbers are the protocol's. */
+enum sluice_error_code {
+	SLUICE_ERROR_NONE = 0,
+	SLUICE_ERROR_PROTOCOL = 1,   /* one of the two sides has a bug, or versions do not match */
+	SLUICE_ERROR_VERSION = 2,    /* no common protocol version */
+	SLUICE_ERROR_PERMISSION = 3, /* this user may not do that: ask who runs the broker */
+	SLUICE_ERROR_LIMIT = 4,      /* a quota or a limit is reached */
+	SLUICE_ERROR_NO_STREAM = 5,  /* no stream of that name: sluice_streams() lists them */
+	SLUICE_ERROR_NO_VIEW = 6,    /* the stream cannot be had in that form */
+	SLUICE_ERROR_ADMISSION = 7,  /* the pool cannot grant these holds: ask for fewer */
+	SLUICE_ERROR_EXISTS = 8,     /* this connection has that view already */
+	SLUICE_ERROR_TIMEOUT = 9,    /* a deadline passed: a reserved hold was kept too long */
+	SLUICE_ERROR_SLOW = 10,      /* this client does not read its socket */
+	SLUICE_ERROR_SHUTDOWN = 11,  /* the broker ends */
+	SLUICE_ERROR_STREAM_GONE = 12, /* the stream was removed */
+	SLUICE_ERROR_INTERNAL = 13,    /* the broker's own failure: see its log */
+};
+
+/* Flags of sluice_options. */
+enum {
+	SLUICE_RECONNECT = 1 << 0, /* connect and subscribe again when the broker comes back */
+};
+
+struct sluice_options {
+	const char
+		*socket;  /* [borrow] path; NULL: $SLUICE_SOCKET, else $XDG_RUNTIME_DIR/sluice-0 */
+	const char *name; /* [borrow] for `sluice ls`; NULL: the program's name. At most 64 bytes */
+	unsigned flags;
+	int timeout_ms; /* for connect, list and subscribe; 0: 5,000 */
+};
+
+/**
+ * Connect to the broker and agree on a version. Blocks for options->timeout_ms at most.
+ *
+ * conn_out  [give] to sluice_close(); untouched unless 0 is returned
+ * options   [borrow] may be NULL
+ *
+ * 0; -ENOENT or -ECONNREFUSED: no broker listens there; -EACCES: the broker refuses this user;
+ * -ENAMETOOLONG: the path does not fit a socket address; -ETIMEDOUT; -EPROTO; -EMFILE; -ENOMEM.
+ * The sentence is sluice_error(NULL)'s. With SLUICE_RECONNECT the first connect must succeed too.
+ */
+SLUICE_API int sluice_connect(struct sluice **conn_out, const struct sluice_options *options);
+
+/* Ends all views and returns all frames; a frame that is still held is not valid memory any more.
+ * Never blocks. Takes NULL. Returns NULL. */
+SLUICE_API struct sluice *sluice_close(struct sluice *conn);
+
+/* The sentence for the last failure on this connection, or with NULL for the last failed
+ * sluice_connect() of this thread. [lend] until the next call on it. Never NULL. */
+SLUICE_API const char *sluice_error(const struct sluice *conn);
+
+/* The broker's reason for the last failure, SLUICE_ERROR_NONE if it was not the broker. As above. */
+SLUICE_API enum sluice_error_code sluice_error_code(const struct sluice *conn);
+
+/* Readable when sluice_dispatch() has something to do. The same number for the life of the
+ * connection, across reconnects. [lend] until sluice_close(): poll it, nothing else. */
+SLUICE_API int sluice_fd(const struct sluice *conn);
+
+/**
+ * Read what the broker sent. Never blocks.
+ *
+ * The number of frames that wait in all views (0 if none), or negative: -ECONNRESET when the broker
+ * is gone (without SLUICE_RECONNECT), -EPROTO. The connection can then only be closed.
+ */
+SLUICE_API int sluice_dispatch(struct sluice *conn);
+
+/**
+ * Wait until a frame waits in any view, any view ended, a stream changed, or the time is over; then
+ * as sluice_dispatch().
+ *
+ * timeout_ms  -1 waits for ever, 0 does not wait
+ *
+ * -EINTR when a signal came. A still desktop sends nothing for minutes: silence is no failure.
+ */
+SLUICE_API int sluice_wait(struct sluice *conn, int timeout_ms);
+
+/* A number that changes with each start of the broker; 0 while not connected. */
+SLUICE_API uint64_t sluice_session(const struct sluice *conn);
+
+/* --- Streams ----------------------------------------------------------------------------------*/
+
+enum sluice_stream_state {
+	SLUICE_STREAM_WAITING = 0, /* its source is not there (yet, or no more) */
+	SLUICE_STREAM_LIVE = 1,
+	SLUICE_STREAM_REMOVED = 2, /* only seen by a watcher */
+};
+
+struct sluice_stream_info {
+	char name[65];
+	char text[513];   /* why it waits; empty if live */
+	char source[257]; /* "pattern:640x480@30" */
+	enum sluice_stream_state state;
+	uint32_t fourcc; /* DRM format code; 0 while not known */
+	uint32_t width;  /* pixels */
+	uint32_t height; /* pixels */
+};
+
+/**
+ * List the streams. Blocks for the connection's timeout at most; frames that arrive meanwhile wait.
+ *
+ * infos_out  [give] to free(); an array of n entries
+ *
+ * n, or negative.
+ */
+SLUICE_API int sluice_streams(struct sluice *conn, struct sluice_stream_info **infos_out);
+
+/* Called from sluice_dispatch() and sluice_wait() for each change of a stream. It may call any function but
+ * sluice_close(), sluice_dispatch() and sluice_wait(). */
+typedef void (*sluice_stream_fn)(void *data, const struct sluice_stream_info *info);
+
+/* Be told of streams that come, go and change, beginning with all that exist. fn NULL: no more.
+ * Never blocks. 0 or negative. */
+SLUICE_API int sluice_watch(struct sluice *conn, sluice_stream_fn fn, void *data);
+
+/* --- Views ------------------------------------------------------------------------------------*/
+
+enum sluice_memory {
+	SLUICE_MEMORY_HOST = 0, /* plain memory, mapped read-only */
+};
+
+enum sluice_delivery {
+	SLUICE_MAILBOX = 0, /* only the newest frame waits: lowest latency. What a display wants */
+	SLUICE_FIFO = 1,    /* every frame waits, up to fifo_depth. What a recorder wants */
+};
+
+struct sluice_view_request {
+	enum sluice_memory memory;
+	enum sluice_delivery delivery;
+	uint32_t fifo_depth;     /* SLUICE_FIFO: 1 to 32; 0: 4 */
+	uint32_t max_holds;      /* frames held at once, 1 to 16; 0: 2 */
+	uint32_t reserved_holds; /* so many holds are never revoked; 0: holds are shared. Then
+				    max_holds is the same number. Keep one for more than 2 s (the
+				    broker's setting) and the connection is ended */
+	uint32_t fourcc; /* 0: the stream's own. Another is refused (SLUICE_ERROR_NO_VIEW) */
+	uint32_t width;  /* 0: the stream's own, as is height */
+	uint32_t height;
+};
+
+/**
+ * Subscribe to a stream. Blocks for the connection's timeout at most, until the broker has agreed;
+ * the first frame comes later, from sluice_view_next(). The newest frame is sent at once, so a still
+ * picture has one too.
+ *
+ * stream    [borrow] its name
+ * request   [borrow] may be NULL: mailbox, host memory, 2 shared holds
+ * view_out  [give] to sluice_unsubscribe()
+ *
+ * 0; -ENOENT: no such stream; -EOPNOTSUPP: not in that form; -EBUSY: the pool cannot grant the
+ * holds; -EEXIST: subscribed already; -EACCES; -EDQUOT: a limit; -EINVAL; -ETIMEDOUT; -ECONNRESET.
+ */
+SLUICE_API int sluice_subscribe(struct sluice *conn, const char *stream,
+	const struct sluice_view_request *request, struct sluice_view **view_out);
+
+/* Ends the view; frames of it that are held stay valid until they are released. Never blocks.
+ * Takes NULL. Returns NULL. */
+SLUICE_API struct sluice_view *sluice_unsubscribe(struct sluice_view *view);
+
+/* A rectangle in pixels. */
+struct sluice_rect {
+	uint32_t x, y, width, height;
+};
+
+/* One frame: read its fields, never its memory beyond them. Times are CLOCK_MONOTONIC. */
+struct sluice_frame {
+	const uint8_t *data[SLUICE_PLANES_MAX]; /* pixels of each plane; NULL past n_planes */
+	uint32_t stride[SLUICE_PLANES_MAX];     /* bytes from row to row */
+	unsigned n_planes;
+	uint32_t fourcc;   /* DRM format code */
+	uint32_t width;    /* pixels */
+	uint32_t height;   /* pixels */
+	size_t size_bytes; /* of all planes, from data[0] */
+
+	uint64_t seq; /* counts up by one; a jump means frames that this view did not get */
+	uint64_t
+		generation; /* changes when size, format or layout change, or the broker restarted */
+	uint64_t pts_ns;    /* when the picture is of */
+	uint64_t captured_ns, copied_ns, published_ns; /* its stages in the broker */
+	uint64_t received_ns;                          /* when this process read the announcement */
+
+	unsigned n_damage; /* 0: all may have changed since the frame with seq - 1 */
+	struct sluice_rect damage[SLUICE_DAMAGE_MAX];
+
+	uint8_t primaries, transfer, matrix; /* ITU-T H.273; 2: not known */
+	bool full_range;
+};
+
+/**
+ * Take the next frame. Never blocks, reads no socket: sluice_wait() or sluice_dispatch() does.
+ *
+ * frame_out  [lend] until sluice_frame_release()
+ *
+ * 1, or 0: none waits (or max_holds are held: release one first), or negative: the view has ended,
+ * -ENODEV: its stream was removed, -ECONNRESET: the connection is gone.
+ */
+SLUICE_API int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out);
+
+/**
+ * Is the frame still whole? A shared hold may be revoked, and its memory written again, at any time.
+ * Ask after the pixels were read: true means that what was read is this frame's, false that it must
+ * be thrown away. Always true for reserved holds. Thread-safe; costs one load.
+ */
+SLUICE_API bool sluice_frame_valid(const struct sluice_frame *frame);
+
+/* Give the frame back; it must not be used any more. Never blocks. Takes NULL. */
+SLUICE_API void sluice_frame_release(struct sluice_frame *frame);
+
+struct sluice_view_stats {
+	uint64_t received; /* frames announced to this view */
+	uint64_t taken;    /* by sluice_view_next() */
+	uint64_t missed;   /* seq jumped: skipped or dropped on the way */
+	uint64_t revoked;  /* lost while they waited here or were held */
+	uint64_t reconnects;
+};
+
+/* stats_out is filled. Never blocks. */
+SLUICE_API void sluice_view_get_stats(
+	const struct sluice_view *view, struct sluice_view_stats *stats_out);
+
+/* The stream's name. [lend] until sluice_unsubscribe(). */
+SLUICE_API const char *sluice_view_stream(const struct sluice_view *view);
+
+/* --- For people -------------------------------------------------------------------------------*/
+
+/* "BGRx", "NV12", or the four letters of a code that the library does not know.
+ * buf [borrow] 8 bytes. Returns buf. Thread-safe. */
+SLUICE_API char *sluice_fourcc_name(uint32_t fourcc, char buf[8]);
+
+/* "no-stream": a stable name of the code. Lives for ever. Thread-safe. */
+SLUICE_API const char *sluice_error_name(enum sluice_error_code code);
+
+/**
+ * What the broker knows of itself, its streams and its clients, as one JSON document (docs/sluice.1
+ * describes it). Blocks for the connection's timeout at most.
+ *
+ * json_out  [give] to free()
+ *
+ * 0; -EACCES: this user may not observe; or negative as above.
+ */
+SLUICE_API int sluice_status_json(struct sluice *conn, char **json_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
