@@ -14,7 +14,8 @@ struct kind {
 static const struct kind kinds[] = {
 	{ "pattern", "pattern:WIDTHxHEIGHT@FPS[:FORMAT]", capture_pattern_create },
 #ifdef HAVE_PIPEWIRE
-	{ "pipewire", "pipewire:TARGET", capture_pipewire_create },
+	{ "pipewire", "pipewire:TARGET (a node's name or serial, or id=NODE)",
+		capture_pipewire_create },
 #endif
 };
 
