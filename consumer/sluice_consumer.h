@@ -13,8 +13,8 @@
  *			sluice_frame_release(frame);
  *		}
  *
- * Ownership words: [borrow] the caller keeps it; [give] the caller must destroy it; [lend] valid until
- * the named call.
+ * Ownership words: [borrow] the caller keeps it; [give] the caller must destroy it; [lend] valid
+ * until the named call.
  *
  * Results: 0 or positive is success; negative is an errno value with its sign turned, and
  * sluice_error() has the sentence. Outputs are written on success only.
@@ -23,9 +23,9 @@
  * everything that came from it belongs to one thread at a time; different connections are
  * independent. sluice_frame_valid() may be called from any thread while the frame is held.
  *
- * A broker that is stopped or killed ends the connection (-ECONNRESET), or with SLUICE_RECONNECT the
- * library connects and subscribes again by itself. Frames that are held stay mapped and readable
- * either way, until they are released.
+ * A broker that is stopped or killed ends the connection (-ECONNRESET), or with SLUICE_RECONNECT
+ * the library connects and subscribes again by itself. Frames that are held stay mapped and
+ * readable either way, until they are released.
  *
  * The protocol is specified in proto/PROTOCOL.md.
  */
@@ -48,7 +48,7 @@ extern "C" {
 struct sluice;      /* a connection */
 struct sluice_view; /* a subscription to one form of a stream's frames */
 
-/* Why the broker refused or ended something: sluice_error_code(). The numbers are the protocol's. */
+/* Why the broker refused or ended something: sluice_error_code(). The protocol's numbers. */
 enum sluice_error_code {
 	SLUICE_ERROR_NONE = 0,
 	SLUICE_ERROR_PROTOCOL = 1,   /* one of the two sides has a bug, or versions do not match */
@@ -72,9 +72,10 @@ enum {
 };
 
 struct sluice_options {
-	const char
-		*socket;  /* [borrow] path; NULL: $SLUICE_SOCKET, else $XDG_RUNTIME_DIR/sluice-0 */
-	const char *name; /* [borrow] for `sluice ls`; NULL: the program's name. At most 64 bytes */
+	/* [borrow] path; NULL: $SLUICE_SOCKET, else $XDG_RUNTIME_DIR/sluice-0 */
+	const char *socket;
+	/* [borrow] for `sluice ls`; NULL: the program's name. At most 64 bytes */
+	const char *name;
 	unsigned flags;
 	int timeout_ms; /* for connect, list and subscribe; 0: 5,000 */
 };
@@ -99,11 +100,12 @@ SLUICE_API struct sluice *sluice_close(struct sluice *conn);
  * sluice_connect() of this thread. [lend] until the next call on it. Never NULL. */
 SLUICE_API const char *sluice_error(const struct sluice *conn);
 
-/* The broker's reason for the last failure, SLUICE_ERROR_NONE if it was not the broker. As above. */
+/* The broker's reason for the last failure; SLUICE_ERROR_NONE if it gave none. conn as above. */
 SLUICE_API enum sluice_error_code sluice_error_code(const struct sluice *conn);
 
 /* Readable when sluice_dispatch() has something to do. The same number for the life of the
- * connection, across reconnects. [lend] until sluice_close(): poll it, nothing else. */
+ * connection, across reconnects. [lend] until sluice_close(): poll it, nothing else. Frames that
+ * wait already do not make it readable: take all with sluice_view_next() before polling. */
 SLUICE_API int sluice_fd(const struct sluice *conn);
 
 /**
@@ -154,8 +156,8 @@ struct sluice_stream_info {
  */
 SLUICE_API int sluice_streams(struct sluice *conn, struct sluice_stream_info **infos_out);
 
-/* Called from sluice_dispatch() and sluice_wait() for each change of a stream. It may call any function but
- * sluice_close(), sluice_dispatch() and sluice_wait(). */
+/* Called from sluice_dispatch() and sluice_wait() for each change of a stream. It may call any
+ * function but sluice_close(), sluice_dispatch() and sluice_wait(). */
 typedef void (*sluice_stream_fn)(void *data, const struct sluice_stream_info *info);
 
 /* Be told of streams that come, go and change, beginning with all that exist. fn NULL: no more.
@@ -188,8 +190,8 @@ struct sluice_view_request {
 
 /**
  * Subscribe to a stream. Blocks for the connection's timeout at most, until the broker has agreed;
- * the first frame comes later, from sluice_view_next(). The newest frame is sent at once, so a still
- * picture has one too.
+ * the first frame comes later, from sluice_view_next(). The newest frame is sent at once, so a
+ * still picture has one too.
  *
  * stream    [borrow] its name
  * request   [borrow] may be NULL: mailbox, host memory, 2 shared holds
@@ -201,8 +203,9 @@ struct sluice_view_request {
 SLUICE_API int sluice_subscribe(struct sluice *conn, const char *stream,
 	const struct sluice_view_request *request, struct sluice_view **view_out);
 
-/* Ends the view; frames of it that are held stay valid until they are released. Never blocks.
- * Takes NULL. Returns NULL. */
+/* Ends the view; frames of it that are held stay readable until they are released, but nothing
+ * keeps them from being written again: sluice_frame_valid() tells. Never blocks. Takes NULL.
+ * Returns NULL. */
 SLUICE_API struct sluice_view *sluice_unsubscribe(struct sluice_view *view);
 
 /* A rectangle in pixels. */
@@ -222,7 +225,7 @@ struct sluice_frame {
 
 	uint64_t seq; /* counts up by one; a jump means frames that this view did not get */
 	uint64_t
-		generation; /* changes when size, format or layout change, or the broker restarted */
+		generation; /* changes with size, format or layout, and when the broker restarted */
 	uint64_t pts_ns;    /* when the picture is of */
 	uint64_t captured_ns, copied_ns, published_ns; /* its stages in the broker */
 	uint64_t received_ns;                          /* when this process read the announcement */
@@ -245,9 +248,9 @@ struct sluice_frame {
 SLUICE_API int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out);
 
 /**
- * Is the frame still whole? A shared hold may be revoked, and its memory written again, at any time.
- * Ask after the pixels were read: true means that what was read is this frame's, false that it must
- * be thrown away. Always true for reserved holds. Thread-safe; costs one load.
+ * Is the frame still whole? A shared hold may be revoked, and its memory written again, at any
+ * time. Ask after the pixels were read: true means that what was read is this frame's, false that
+ * it must be thrown away. Always true for reserved holds. Thread-safe; costs one load.
  */
 SLUICE_API bool sluice_frame_valid(const struct sluice_frame *frame);
 

@@ -1,0 +1,182 @@
+/* sluice-snap: the newest frame of a stream as PNG. */
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "consumer/snap/picture.h"
+#include "consumer/snap/png_file.h"
+
+enum { EXIT_USAGE = 2 };
+
+static const double timeout_min_s = 0.001, timeout_max_s = 3600;
+
+static const char help[] =
+	"usage: sluice-snap [--socket PATH] --stream NAME [--timeout SECONDS] OUT.png\n"
+	"\n"
+	"Write the newest frame of a stream as a PNG file. OUT.png appears when it is complete,\n"
+	"or not at all; - is standard output.\n"
+	"\n"
+	"  --stream NAME      which stream: `sluice ls` lists them\n"
+	"  --timeout SECONDS  how long to wait for a frame: 0.001 to 3600, 5 if not given\n"
+	"  --socket PATH      the broker's socket; else $SLUICE_SOCKET, else\n"
+	"                     $XDG_RUNTIME_DIR/sluice-0\n"
+	"  --help, --version\n"
+	"\n"
+	"examples:\n"
+	"  sluice-snap --stream desktop now.png\n"
+	"  sluice-snap --stream desktop - | feh -\n"
+	"\n"
+	"exit status: 0 written, 1 failed (no broker, no frame, disk full), 2 wrong usage\n";
+
+struct options {
+	const char *socket;
+	const char *stream;
+	const char *path;
+	double timeout_s;
+};
+
+/* --- Options ----------------------------------------------------------------------------------*/
+
+static double parse_timeout(const char *text)
+{
+	char *end;
+	double s = strtod(text, &end);
+	if (end == text || *end || !(s >= timeout_min_s) || s > timeout_max_s)
+		errx(EXIT_USAGE, "--timeout %s: give seconds from %g to %g", text, timeout_min_s,
+			timeout_max_s);
+	return s;
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "socket", required_argument, NULL, 'k' },
+		{ "stream", required_argument, NULL, 's' },
+		{ "timeout", required_argument, NULL, 't' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ 0 },
+	};
+	int c;
+	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1)
+		switch (c) {
+		case 'k':
+			o->socket = optarg;
+			break;
+		case 's':
+			o->stream = optarg;
+			break;
+		case 't':
+			o->timeout_s = parse_timeout(optarg);
+			break;
+		case 'h':
+			fputs(help, stdout);
+			exit(EXIT_SUCCESS);
+		case 'v':
+			puts("sluice-snap " SLUICE_VERSION);
+			exit(EXIT_SUCCESS);
+		default:
+			errx(EXIT_USAGE, "try sluice-snap --help");
+		}
+}
+
+static void parse(int argc, char **argv, struct options *o)
+{
+	parse_options(argc, argv, o);
+	if (!o->stream)
+		errx(EXIT_USAGE, "which stream? Give --stream NAME; `sluice ls` lists them");
+	if (optind + 1 != argc)
+		errx(EXIT_USAGE, "give one file to write, or - : try sluice-snap --help");
+	o->path = argv[optind];
+	if (strcmp(o->path, "-") == 0 && isatty(STDOUT_FILENO))
+		errx(EXIT_USAGE, "a picture is nothing for a terminal: give a file, or a pipe");
+}
+
+/* --- The frame --------------------------------------------------------------------------------*/
+
+/* Why there is no frame: the broker may know. */
+static void explain_no_frame(struct sluice *conn, const struct options *o)
+{
+	struct sluice_stream_info *infos = NULL;
+	int n = sluice_streams(conn, &infos);
+	for (int i = 0; i < n; i++)
+		if (strcmp(infos[i].name, o->stream) == 0 && infos[i].text[0])
+			errx(EXIT_FAILURE, "no frame of %s came within %g s: %s", o->stream,
+				o->timeout_s, infos[i].text);
+	free(infos);
+	errx(EXIT_FAILURE,
+		"no whole frame of %s came within %g s: `sluice ls` shows what it is doing",
+		o->stream, o->timeout_s);
+}
+
+/* 1: copied; 0: none that was whole. */
+static int copy_next(struct sluice *conn, struct sluice_view *view, struct picture *picture)
+{
+	struct sluice_frame *frame;
+	int r = sluice_view_next(view, &frame);
+	if (r < 0)
+		errx(EXIT_FAILURE, "%s", sluice_error(conn));
+	if (r == 0)
+		return 0;
+	r = picture_copy(picture, frame);
+	sluice_frame_release(frame);
+	if (r == -ENOMEM)
+		errx(EXIT_FAILURE, "no memory for a picture of that size");
+	return r == 0;
+}
+
+static void take_frame(struct sluice *conn, const struct options *o, struct picture *picture)
+{
+	uint64_t end = clock_ns() + (uint64_t)(o->timeout_s * 1e9), now;
+	struct sluice_view *view;
+	struct sluice_view_request newest = { .max_holds = 1 };
+	int r = sluice_subscribe(conn, o->stream, &newest, &view);
+	if (r < 0)
+		errx(EXIT_FAILURE, "%s", sluice_error(conn));
+	while (!copy_next(conn, view, picture)) {
+		if ((now = clock_ns()) >= end)
+			explain_no_frame(conn, o);
+		r = sluice_wait(conn, (int)((end - now) / NS_PER_MS) + 1);
+		if (r < 0 && r != -EINTR)
+			errx(EXIT_FAILURE, "%s", sluice_error(conn));
+	}
+	sluice_unsubscribe(view);
+}
+
+static void write_picture(const struct picture *picture, const char *path)
+{
+	char error[PNG_FILE_TEXT_SIZE], name[8];
+	struct rgb rgb;
+	int r = picture_to_rgb(picture, &rgb);
+	if (r == -EOPNOTSUPP)
+		errx(EXIT_FAILURE,
+			"the stream's format is %s, which this sluice-snap cannot convert: it was "
+			"built without libswscale",
+			sluice_fourcc_name(picture->frame.fourcc, name));
+	if (r < 0)
+		errx(EXIT_FAILURE, "no memory for a picture of that size");
+	if (png_file_write(path, &rgb, error) < 0)
+		errx(EXIT_FAILURE, "%s", error);
+	rgb_finish(&rgb);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .timeout_s = 5 };
+	struct sluice *conn = NULL;
+	struct picture picture;
+	parse(argc, argv, &o);
+	struct sluice_options how = { .socket = o.socket };
+	if (sluice_connect(&conn, &how) < 0)
+		errx(EXIT_FAILURE, "%s", sluice_error(NULL));
+	take_frame(conn, &o, &picture);
+	sluice_close(conn);
+	write_picture(&picture, o.path);
+	picture_finish(&picture);
+	return EXIT_SUCCESS;
+}
