@@ -1,0 +1,81 @@
+/* sluice-encode: from a stream to a video file. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "consumer/encoder/avlog.h"
+#include "consumer/encoder/encoder.h"
+#include "consumer/encoder/options.h"
+#include "consumer/encoder/output.h"
+#include "consumer/encoder/record.h"
+#include "consumer/encoder/stats.h"
+#include "consumer/encoder/stop.h"
+
+enum { EXIT_COMPLETE = 0, EXIT_EARLY = 1, EXIT_USAGE = 2 };
+
+static void closep(FILE **file)
+{
+	if (*file)
+		fclose(*file);
+}
+
+static int complain(int status, const struct problem *problem)
+{
+	fprintf(stderr, "sluice-encode: %s%s\n", problem->text,
+		status == EXIT_USAGE ? " (see --help)" : "");
+	return status;
+}
+
+static int record_and_report(const struct options *options, const AVOutputFormat *format,
+	FILE *stats_file, struct problem *problem)
+{
+	struct stats stats = { .is_live = !options->quiet };
+	int r = record(options, format, &stats, problem);
+	if (stats.frames > 0 && !options->quiet)
+		stats_print_summary(&stats, options->output);
+	if (stats_file &&
+		stats_write_json(&stats, stats_file, options->encoder.codec, options->output) < 0 &&
+		r == 0)
+		r = problem_set(
+			problem, -EIO, "cannot write the statistics to %s", options->stats_path);
+	return r;
+}
+
+/* What is wrong whatever the stream is like is told before there is one. */
+static int check(
+	const struct options *options, const AVOutputFormat **format_out, struct problem *problem)
+{
+	int r = encoder_check(&options->encoder, problem);
+	if (r < 0)
+		return r;
+	return output_check(options->output, options->muxer, encoder_find(options->encoder.codec),
+		format_out, problem);
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct problem problem = { "" };
+	const AVOutputFormat *format;
+	_cleanup_(closep) FILE *stats_file = NULL;
+
+	int r = options_parse(&options, argc, argv, &problem);
+	if (r < 0)
+		return complain(EXIT_USAGE, &problem);
+	if (r == OPTIONS_DONE)
+		return EXIT_COMPLETE;
+	avlog_install(options.verbose);
+	if ((r = check(&options, &format, &problem)) < 0)
+		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+	if (options.stats_path && !(stats_file = fopen(options.stats_path, "we"))) {
+		problem_set(
+			&problem, 0, "cannot write %s: %s", options.stats_path, strerror(errno));
+		return complain(EXIT_EARLY, &problem);
+	}
+	if ((r = stop_install()) < 0)
+		problem_set(&problem, r, "signals cannot be taken: %s", strerror(-r));
+	else
+		r = record_and_report(&options, format, stats_file, &problem);
+	return r < 0 ? complain(EXIT_EARLY, &problem) : EXIT_COMPLETE;
+}

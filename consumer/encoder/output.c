@@ -1,0 +1,321 @@
+#include "consumer/encoder/output.h"
+
+#include <errno.h>
+#include <libavutil/opt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "consumer/encoder/avlog.h"
+
+enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
+
+/* What makes a container playable although its end is missing. */
+static const struct {
+	const char *muxers; /* separated by commas */
+	const char *key, *value;
+} kill_proof[] = {
+	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "movflags",
+		"+frag_keyframe+empty_moov+default_base_moof" },
+	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "frag_duration", "1000000" },
+	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "min_frag_duration", "500000" },
+	{ "matroska,webm", "cluster_time_limit", "1000" },
+};
+
+struct output {
+	AVFormatContext *ctx;
+	AVRational encoder_time_base;
+	int64_t usual_duration; /* of a packet, in ticks of the encoder */
+	bool failed;            /* a write did not work: no trailer */
+	bool has_header;
+	uint64_t packet_bytes;
+	char path[];
+};
+
+static struct output *output_destroy(struct output *output)
+{
+	if (!output)
+		return NULL;
+	if (output->ctx && !(output->ctx->oformat->flags & AVFMT_NOFILE))
+		avio_closep(&output->ctx->pb);
+	avformat_free_context(output->ctx);
+	free(output);
+	return NULL;
+}
+
+DEFINE_CLEANUP(struct output *, output_destroy);
+
+bool output_is_file(const char *path)
+{
+	const char *colon = strchr(path, ':');
+	const char *slash = strchr(path, '/');
+	/* "pipe:1", "rtmp://…"; a colon behind a slash is part of a file's name */
+	return !colon || (slash && slash < colon);
+}
+
+static bool is_pipe(const char *path)
+{
+	return strncmp(path, "pipe:", strlen("pipe:")) == 0;
+}
+
+/* The folder that a file is in: "." for a bare name. */
+static void folder_of(const char *path, char *folder, size_t size)
+{
+	const char *slash = strrchr(path, '/');
+	if (!slash)
+		snprintf(folder, size, ".");
+	else
+		snprintf(folder, size, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+static int check_file(const char *path, struct problem *problem)
+{
+	struct stat st;
+	char folder[PATH_MAX];
+	if (strlen(path) >= PATH_MAX)
+		return problem_set(problem, -ENAMETOOLONG,
+			"the output's name is longer than %d bytes", PATH_MAX - 1);
+	folder_of(path, folder, sizeof(folder));
+	if (stat(folder, &st) < 0)
+		return problem_set(problem, -errno, "cannot write %s: the folder %s: %s", path,
+			folder, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return problem_set(
+			problem, -ENOTDIR, "cannot write %s: %s is no folder", path, folder);
+	if (stat(path, &st) == 0) {
+		if (S_ISDIR(st.st_mode))
+			return problem_set(problem, -EISDIR,
+				"cannot write %s: it is a folder, give a file in it", path);
+		if (access(path, W_OK) == 0)
+			return 0;
+	} else if (access(folder, W_OK | X_OK) == 0) {
+		return 0;
+	}
+	return problem_set(problem, -errno, "cannot write %s: %s", path, strerror(errno));
+}
+
+static int check_pipe(const char *path, struct problem *problem)
+{
+	if (strcmp(path, "pipe:1") == 0 && isatty(STDOUT_FILENO))
+		return problem_set(problem, -EINVAL,
+			"the video would go to a terminal: redirect the standard output");
+	return 0;
+}
+
+static int choose_format(const char *path, const char *muxer, const AVOutputFormat **format_out,
+	struct problem *problem)
+{
+	const AVOutputFormat *format = av_guess_format(muxer, muxer ? NULL : path, NULL);
+	if (format) {
+		*format_out = format;
+		return 0;
+	}
+	if (muxer)
+		problem_set(problem, -EINVAL,
+			"FFmpeg has no container \"%s\" here: `ffmpeg -muxers` lists them", muxer);
+	else
+		problem_set(problem, -EINVAL,
+			"the name %s does not say which container: end it with .mp4, .mkv, .ts…, or "
+			"give -f",
+			path);
+	return -EINVAL;
+}
+
+static bool can_hold(const AVOutputFormat *format, enum AVCodecID codec)
+{
+	unsigned tag;
+	/* Matroska denies what it only holds in the way of AVI, and takes it all the same */
+	return avformat_query_codec(format, codec, FF_COMPLIANCE_NORMAL) != 0 ||
+	       (format->codec_tag && av_codec_get_tag2(format->codec_tag, codec, &tag));
+}
+
+int output_check(const char *path, const char *muxer, const AVCodec *codec,
+	const AVOutputFormat **format_out, struct problem *problem)
+{
+	const AVOutputFormat *format = NULL;
+	int r = choose_format(path, muxer, &format, problem);
+	if (r < 0)
+		return r;
+	if (!can_hold(format, codec->id))
+		return problem_set(problem, -EINVAL,
+			"%s cannot hold %s: choose another container (.mkv and .nut hold most) or "
+			"another codec",
+			format->name, codec->name);
+	if (is_pipe(path))
+		r = check_pipe(path, problem);
+	else if (output_is_file(path))
+		r = check_file(path, problem);
+	if (r == 0)
+		*format_out = format;
+	return r;
+}
+
+unsigned output_encoder_flags(const AVOutputFormat *format)
+{
+	unsigned flags = 0;
+	if (format->flags & AVFMT_GLOBALHEADER)
+		flags |= ENCODER_GLOBAL_HEADER;
+	/* mp4 keeps any time that it is given, but has no flag for that: one of the others shows it */
+	if (!(format->flags & (AVFMT_VARIABLE_FPS | AVFMT_NOTIMESTAMPS | AVFMT_TS_NONSTRICT |
+				      AVFMT_TS_NEGATIVE)))
+		flags |= ENCODER_CONSTANT_RATE;
+	return flags;
+}
+
+int output_part_path(const char *path, unsigned n, char **path_out)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	const char *dot = strrchr(name, '.');
+	if (!dot || dot == name)
+		dot = path + strlen(path);
+	char *part;
+	int r = n == 0 ? asprintf(&part, "%s", path)
+		       : asprintf(&part, "%.*s-%u%s", (int)(dot - path), path, n, dot);
+	if (r < 0)
+		return -ENOMEM;
+	*path_out = part;
+	return 0;
+}
+
+static bool is_one_of(const char *name, const char *list)
+{
+	size_t n = strlen(name);
+	for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+		if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == 0))
+			return true;
+	return false;
+}
+
+static int muxer_options(const AVOutputFormat *format, AVDictionary **options_out)
+{
+	for (size_t i = 0; i < sizeof(kill_proof) / sizeof(kill_proof[0]); i++) {
+		if (!is_one_of(format->name, kill_proof[i].muxers))
+			continue;
+		if (av_dict_set(options_out, kill_proof[i].key, kill_proof[i].value, 0) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int add_stream(struct output *o, const struct encoder *encoder)
+{
+	AVStream *stream = avformat_new_stream(o->ctx, NULL);
+	if (!stream || encoder_describe(encoder, stream) < 0)
+		return -ENOMEM;
+	o->encoder_time_base = encoder_time_base(encoder);
+	if (output_encoder_flags(o->ctx->oformat) & ENCODER_CONSTANT_RATE)
+		stream->avg_frame_rate = av_inv_q(o->encoder_time_base);
+	AVRational rate = stream->avg_frame_rate;
+	AVRational usual = rate.num > 0 ? av_inv_q(rate) : (AVRational){ 1, USUAL_RATE };
+	o->usual_duration = av_rescale_q(1, usual, o->encoder_time_base);
+	return 0;
+}
+
+static int write_header(struct output *o, struct problem *problem)
+{
+	AVDictionary *options = NULL;
+	avlog_forget();
+	int r = muxer_options(o->ctx->oformat, &options);
+	if (r == 0)
+		r = avformat_write_header(o->ctx, &options);
+	av_dict_free(&options);
+	if (r < 0)
+		return avlog_problem(problem, r, "cannot write %s", o->path);
+	o->has_header = true;
+	return 0;
+}
+
+static int open_file(struct output *o, struct problem *problem)
+{
+	if (o->ctx->oformat->flags & AVFMT_NOFILE)
+		return 0;
+	avlog_forget();
+	int r = avio_open2(
+		&o->ctx->pb, o->path, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, NULL);
+	return r < 0 ? avlog_problem(problem, r, "cannot write %s", o->path) : 0;
+}
+
+static int create(struct output **output_out, const char *path, const AVOutputFormat *format)
+{
+	size_t size = strlen(path) + 1;
+	struct output *o = calloc(1, sizeof(*o) + size);
+	if (!o)
+		return -ENOMEM;
+	memcpy(o->path, path, size);
+	if (avformat_alloc_output_context2(&o->ctx, format, NULL, path) < 0) {
+		free(o);
+		return -ENOMEM;
+	}
+	o->ctx->flags |= AVFMT_FLAG_FLUSH_PACKETS;
+	o->ctx->flush_packets = 1;
+	*output_out = o;
+	return 0;
+}
+
+int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
+	const struct encoder *encoder, output_interrupt_fn interrupt, struct problem *problem)
+{
+	_cleanup_(output_destroyp) struct output *o = NULL;
+	if (create(&o, path, format) < 0 || add_stream(o, encoder) < 0)
+		return problem_set(problem, -ENOMEM, "out of memory");
+	o->ctx->interrupt_callback = (AVIOInterruptCB){ interrupt, NULL };
+	int r = open_file(o, problem);
+	if (r == 0)
+		r = write_header(o, problem);
+	if (r < 0)
+		return r;
+	*output_out = TAKE_PTR(o);
+	return 0;
+}
+
+int output_write(struct output *output, AVPacket *packet, struct problem *problem)
+{
+	AVStream *stream = output->ctx->streams[0];
+	packet->stream_index = stream->index;
+	if (packet->duration == 0)
+		packet->duration = output->usual_duration;
+	av_packet_rescale_ts(packet, output->encoder_time_base, stream->time_base);
+	output->packet_bytes += (uint64_t)packet->size;
+	avlog_forget();
+	int r = av_write_frame(output->ctx, packet);
+	av_packet_unref(packet);
+	if (r >= 0)
+		return 0;
+	output->failed = true;
+	return avlog_problem(problem, r, "cannot write %s", output->path);
+}
+
+bool output_has_failed(const struct output *output)
+{
+	return output->failed;
+}
+
+static int finish(struct output *o, uint64_t *bytes_out, struct problem *problem)
+{
+	int r = 0;
+	avlog_forget();
+	if (o->has_header && !o->failed)
+		r = av_write_trailer(o->ctx);
+	if (o->ctx->oformat->flags & AVFMT_NOFILE) {
+		*bytes_out = o->packet_bytes;
+	} else {
+		int64_t size = avio_size(o->ctx->pb), at = avio_tell(o->ctx->pb);
+		*bytes_out = (uint64_t)(size > at ? size : at);
+		int closed = avio_closep(&o->ctx->pb);
+		if (r >= 0 && !o->failed)
+			r = closed;
+	}
+	return r < 0 ? avlog_problem(problem, r, "cannot finish %s", o->path) : 0;
+}
+
+int output_close(struct output **output, uint64_t *bytes_out, struct problem *problem)
+{
+	struct output *o = TAKE_PTR(*output);
+	*bytes_out = 0;
+	int r = o ? finish(o, bytes_out, problem) : 0;
+	output_destroy(o);
+	return r;
+}

@@ -1,0 +1,74 @@
+/*
+ * The file: packets in, bytes out.
+ *
+ * Whatever the container, what was written is playable when the process is killed: at most about a
+ * second is still on its way.
+ */
+#pragma once
+
+#include <libavformat/avformat.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/cleanup.h"
+#include "consumer/encoder/encoder.h"
+#include "consumer/encoder/problem.h"
+
+struct output;
+
+/* Asked by FFmpeg while a write blocks (a pipe that nobody reads): true ends it with an error. */
+typedef int (*output_interrupt_fn)(void *data);
+
+/**
+ * Which container, and can anything be written there? Creates nothing.
+ *
+ * path        [borrow] a file, an URL, or "pipe:1"
+ * muxer       [borrow] FFmpeg's name of a container; NULL: the path's ending decides
+ * codec       [borrow] what shall go into it
+ * format_out  lives for ever
+ *
+ * 0; -EINVAL: no such container, or it cannot hold the codec; or the errno value with which the file
+ * cannot be written. All with a sentence.
+ */
+int output_check(const char *path, const char *muxer, const AVCodec *codec,
+	const AVOutputFormat **format_out, struct problem *problem);
+
+/* ENCODER_… flags that an encoder for this container needs. */
+unsigned output_encoder_flags(const AVOutputFormat *format);
+
+/* A name in the file system: numbered parts are possible. */
+bool output_is_file(const char *path);
+
+/**
+ * The name of part n: "talk.mp4", "talk-1.mp4", "talk-2.mp4"…
+ *
+ * path_out  [give] to free()
+ *
+ * 0 or -ENOMEM.
+ */
+int output_part_path(const char *path, unsigned n, char **path_out);
+
+/**
+ * Create the file and write its header. May block on a network or a pipe.
+ *
+ * encoder     [borrow] until output_close()
+ * interrupt   may be NULL
+ * output_out  [give]
+ */
+int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
+	const struct encoder *encoder, output_interrupt_fn interrupt, struct problem *problem);
+
+/* packet [borrow], blank afterwards. 0, or negative with a sentence. May block. */
+int output_write(struct output *output, AVPacket *packet, struct problem *problem);
+
+/* A write did not work: more of them will not either. */
+bool output_has_failed(const struct output *output);
+
+/**
+ * End the file so that it is complete, unless a write failed before. May block.
+ *
+ * bytes_out  how much was written; set in every outcome
+ *
+ * 0, or negative with a sentence. The output is gone in every outcome.
+ */
+int output_close(struct output **output, uint64_t *bytes_out, struct problem *problem);
