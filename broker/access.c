@@ -95,14 +95,17 @@ static unsigned parse_roles(char *text)
 
 int access_add(struct access *access, const char *text, char *error, size_t error_size)
 {
-	char kind[8], name[64], roles_text[64];
+	char kind[8], name[64], space[2], roles_text[64];
 	struct access_rule rule = { 0 };
+	int end = 0;
 	if (access->n_rules == ACCESS_RULES_MAX) {
 		snprintf(error, error_size, "more than %d access rules", ACCESS_RULES_MAX);
 		return -EINVAL;
 	}
-	if (sscanf(text, "%7[a-z]:%63s %63[^\n]", kind, name, roles_text) != 3 ||
-		(strcmp(kind, "user") != 0 && strcmp(kind, "group") != 0)) {
+	/* a part that is too long must not be cut to one that is a rule */
+	if (sscanf(text, "%7[a-z]:%63s%1[ \t]%63[^\n]%n", kind, name, space, roles_text, &end) !=
+			4 ||
+		text[end] != 0 || (strcmp(kind, "user") != 0 && strcmp(kind, "group") != 0)) {
 		snprintf(error, error_size,
 			"\"%.64s\" is no access rule; write user:NAME ROLES or group:NAME ROLES",
 			text);

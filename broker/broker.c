@@ -92,14 +92,8 @@ static int source_create(
 static int create_server(
 	struct broker *broker, const struct settings *settings, char *error, size_t error_size)
 {
-	char path[256];
-	memcpy(path, settings->socket, sizeof(path));
-	int r = 0;
-	if (!path[0] && !getenv("LISTEN_FDS"))
-		r = listen_socket_default_path(path, sizeof(path), error, error_size);
-	if (r == 0)
-		r = listen_socket_init(
-			&broker->socket, path, settings->socket_mode, error, error_size);
+	int r = listen_socket_init(
+		&broker->socket, settings->socket, settings->socket_mode, error, error_size);
 	if (r < 0)
 		return r;
 	r = server_create(&broker->server, broker->loop, &broker->socket.fd, &broker->catalog);

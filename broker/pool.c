@@ -3,7 +3,8 @@
 #include <assert.h>
 #include <stddef.h>
 
-static const unsigned slot_next[SLOT_STATES] = {
+/* Unused where asserts are compiled out. */
+static const unsigned slot_next[SLOT_STATES] __attribute__((unused)) = {
 	[SLOT_FREE] = 1u << SLOT_WRITING,
 	[SLOT_WRITING] = 1u << SLOT_READY | 1u << SLOT_FREE,
 	[SLOT_READY] = 1u << SLOT_HELD | 1u << SLOT_FREE,

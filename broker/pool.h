@@ -89,22 +89,11 @@ void pool_abandon(struct slot *slot);
  * pool_finish(). */
 void pool_hold(struct hold *hold, struct slot *slot);
 
-/* The hold is never revoked from now on. The reader was granted it by pool_admit(). */
+/* The hold is never revoked from now on. That as many fit was seen to when the reader came. */
 void pool_reserve(struct hold *hold);
 
 /* Drop a hold; nothing if it holds nothing. */
 void pool_drop(struct hold *hold);
-
-/**
- * May a reader have `reserved` holds that are never revoked? All reserved holds and
- * POOL_UNRESERVED_MIN more must fit. Granted ones are given back with pool_unreserve().
- */
-bool pool_admit(struct pool *pool, unsigned reserved);
-
-void pool_unreserve(struct pool *pool, unsigned reserved);
-
-/* Slots that a queue of waiting frames may rely on. */
-unsigned pool_queue_room(const struct pool *pool);
 
 #ifdef SLUICE_FAULTS
 /* Test: reuse a held slot without a word, so that the stamp check of the readers must fail. */

@@ -126,7 +126,9 @@ static void welcome(struct server *server, int *fd)
 		return;
 	}
 	server->refusal_logged = false;
-	watch_arm(server->sweep_timer, SWEEP_MS * NS_PER_MS);
+	/* only the first: who comes later must not put off the deadlines of who is there */
+	if (server->n_clients == 1)
+		watch_arm(server->sweep_timer, SWEEP_MS * NS_PER_MS);
 }
 
 static void pause_accepting(struct server *server, int error)

@@ -18,7 +18,7 @@ enum type { TYPE_COUNT, TYPE_BYTES, TYPE_DURATION, TYPE_OCTAL, TYPE_LEVEL, TYPE_
 struct key {
 	const char *section;
 	const char *key;    /* in the file */
-	const char *option; /* on the command line; NULL: only in the file */
+	const char *option; /* on the command line */
 	enum type type;
 	size_t offset;
 	size_t size; /* of the field */
@@ -36,7 +36,7 @@ struct key {
 static const struct key keys[] = {
 	{ "broker", "socket", "socket", TYPE_TEXT, FIELD(socket), 0, 0, "$XDG_RUNTIME_DIR/sluice-0",
 		"path of the socket that clients connect to" },
-	{ "broker", "socket-mode", NULL, TYPE_OCTAL, FIELD(socket_mode), 0600, 0666, "0600",
+	{ "broker", "socket-mode", "socket-mode", TYPE_OCTAL, FIELD(socket_mode), 0600, 0666, "0600",
 		"permissions of the socket; wider ones need [access] rules too" },
 	{ "broker", "log-level", "log-level", TYPE_LEVEL, FIELD(log_level), 0, 0, "info",
 		"error, warning, info or debug" },
@@ -48,11 +48,11 @@ static const struct key keys[] = {
 		"clients at a time" },
 	{ "limits", "clients-per-user", "max-clients-per-user", TYPE_COUNT,
 		FIELD(limits.clients_per_user), 1, 65536, "256", "clients of one user at a time" },
-	{ "limits", "fds-per-user", NULL, TYPE_COUNT, FIELD(limits.fds_per_user), 16, 1 << 20, "8192",
+	{ "limits", "fds-per-user", "fds-per-user", TYPE_COUNT, FIELD(limits.fds_per_user), 16, 1 << 20, "8192",
 		"descriptors open or in flight for one user's clients" },
-	{ "limits", "memory-per-user", NULL, TYPE_BYTES, FIELD(limits.bytes_per_user), 1 << 20,
+	{ "limits", "memory-per-user", "memory-per-user", TYPE_BYTES, FIELD(limits.bytes_per_user), 1 << 20,
 		1024 * 1024 * GIB, "1024G", "pool memory that one user's clients may have bound, each counted" },
-	{ "limits", "hello-timeout", NULL, TYPE_DURATION, FIELD(limits.hello_timeout_ns),
+	{ "limits", "hello-timeout", "hello-timeout", TYPE_DURATION, FIELD(limits.hello_timeout_ns),
 		10 * NS_PER_MS, 600 * NS_PER_S, "5s", "a client that connects must say hello within this" },
 	{ "limits", "hold-deadline", "hold-deadline", TYPE_DURATION, FIELD(limits.hold_deadline_ns),
 		10 * NS_PER_MS, 600 * NS_PER_S, "2s",
@@ -69,7 +69,7 @@ static const struct key keys[] = {
 enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* getopt values beyond the table */
-enum { OPT_CONFIG = 1000, OPT_SOURCE, OPT_HELP, OPT_VERSION };
+enum { OPT_CONFIG = 1000, OPT_SOURCE, OPT_ALLOW, OPT_HELP, OPT_VERSION };
 
 static const struct settings defaults = {
 	.socket_mode = 0600,
@@ -243,9 +243,12 @@ static int set_source(struct settings *settings, const char *name, const char *s
 
 struct file {
 	struct settings *settings;
+	FILE *stream;
+	int line; /* that was read last */
 	char *error;
 	size_t error_size;
 	int result;
+	int error_line; /* 0: the file as a whole */
 };
 
 static int set_from_file(
@@ -264,38 +267,75 @@ static int set_from_file(
 	return -EINVAL;
 }
 
-/* inih wants 0 for an error; the first one is the one that is told. */
+/* The first error is the one that is told. */
+static int fail(struct file *file, int result)
+{
+	file->result = result;
+	file->error_line = file->line;
+	return result;
+}
+
+/* inih wants 0 for an error. */
 static int on_entry(void *data, const char *section, const char *name, const char *value)
 {
 	struct file *file = data;
-	if (file->result == 0)
-		file->result = set_from_file(file, section, name, value ? value : "");
-	return file->result == 0;
+	int r = set_from_file(file, section, name, value ? value : "");
+	if (r < 0)
+		fail(file, r);
+	return r == 0;
+}
+
+/* inih would take the end of a line that does not fit its buffer for a line of its own. */
+static char *read_line(char *line, int size, void *data)
+{
+	struct file *file = data;
+	if (file->result < 0)
+		return NULL;
+	if (!fgets(line, size, file->stream)) {
+		if (ferror(file->stream)) {
+			file->line = 0;
+			fail(file, -errno);
+			snprintf(file->error, file->error_size, "%s", strerror(-file->result));
+		}
+		return NULL;
+	}
+	file->line++;
+	int next = strchr(line, '\n') ? EOF : fgetc(file->stream);
+	if (next == EOF)
+		return line;
+	fail(file, -EINVAL);
+	snprintf(file->error, file->error_size, "the line is longer than %d bytes, or has a 0 byte",
+		size - 2);
+	return NULL;
 }
 
 static int load_file(struct settings *settings, const char *path, char *error, size_t error_size)
 {
 	char reason[512];
-	struct file file = { settings, reason, sizeof(reason), 0 };
-	FILE *f = fopen(path, "re");
-	if (!f) {
+	struct file file = {
+		.settings = settings,
+		.error = reason,
+		.error_size = sizeof(reason),
+		.stream = fopen(path, "re"),
+	};
+	if (!file.stream) {
 		int r = -errno;
 		snprintf(error, error_size, "cannot read %s: %s", path, strerror(-r));
 		return r;
 	}
-	int line = ini_parse_file(f, on_entry, &file);
-	fclose(f);
-	if (file.result < 0) {
-		snprintf(error, error_size, "%s:%d: %s", path, line, reason);
-		return file.result;
-	}
-	if (line != 0) {
+	int line = ini_parse_stream(read_line, &file, on_entry, &file);
+	fclose(file.stream);
+	bool is_malformed = line > 0 && (file.result == 0 || line < file.error_line);
+	if (is_malformed) {
 		snprintf(error, error_size,
-			"%s:%d: not of the form \"key = value\" or \"[section]\"", path,
-			line > 0 ? line : 0);
+			"%s:%d: not of the form \"key = value\" or \"[section]\"", path, line);
 		return -EINVAL;
 	}
-	return 0;
+	if (file.result < 0 && file.error_line == 0)
+		snprintf(error, error_size, "cannot read %s: %s", path, reason);
+	else if (file.result < 0)
+		snprintf(error, error_size, "%s:%d: %s", path, file.error_line, reason);
+	return file.result;
 }
 
 static bool default_file(char *path, size_t size)
@@ -321,11 +361,14 @@ static const char help_head[] =
 	"Captures frames and lends them to any number of other processes over a Unix socket.\n"
 	"\n"
 	"  --source NAME=pipewire:TARGET      a PipeWire node, by name or serial: a camera, a screen\n"
-	"  --source NAME=pipewire:id=NODE     by node id, as a screen cast portal gives it\n"
+	"  --source NAME=pipewire:id=NODE     by node id, as a screen cast portal gives it; with\n"
+	"                                     ,remote-fd=N over a PipeWire socket inherited as fd N\n"
 	"  --source NAME=pattern:WxH@FPS[:FORMAT]\n"
 	"                                     a moving test picture with frame numbers in it;\n"
 	"                                     FORMAT is BGRx, BGRA, RGBx, RGBA, YUY2, NV12 or I420\n"
-	"  --config FILE                      settings and sources, see sluice.conf(5)\n";
+	"  --config FILE                      settings and sources, see sluice.conf(5)\n"
+	"  --allow \"user:NAME ROLES\"          let another user in, or \"group:NAME ROLES\"; ROLES are\n"
+	"                                     consume, observe, produce or all, with commas between\n";
 
 static const char help_tail[] =
 	"  --help, --version\n"
@@ -339,19 +382,22 @@ static const char help_tail[] =
 	"SIGTERM and SIGINT tell the clients and end; SIGHUP reads the configuration again.\n"
 	"Exit status: 0 ended as told, 1 failed, 2 wrong options or configuration.\n";
 
+static const char *const type_placeholder[] = {
+	[TYPE_COUNT] = "N",
+	[TYPE_BYTES] = "BYTES",
+	[TYPE_DURATION] = "TIME",
+	[TYPE_OCTAL] = "MODE",
+	[TYPE_LEVEL] = "LEVEL",
+	[TYPE_TEXT] = "PATH",
+};
+
 static void print_help(void)
 {
 	fputs(help_head, stdout);
 	for (unsigned i = 0; i < N_KEYS; i++) {
-		if (!keys[i].option)
-			continue;
 		char left[48];
 		snprintf(left, sizeof(left), "--%s %s", keys[i].option,
-			keys[i].type == TYPE_TEXT       ? "PATH"
-			: keys[i].type == TYPE_LEVEL    ? "LEVEL"
-			: keys[i].type == TYPE_BYTES    ? "BYTES"
-			: keys[i].type == TYPE_DURATION ? "TIME"
-							: "N");
+			type_placeholder[keys[i].type]);
 		printf("  %-34s %s (%s)\n", left, keys[i].help, keys[i].unset);
 	}
 	fputs(help_tail, stdout);
@@ -361,11 +407,10 @@ static void fill_options(struct option *options)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < N_KEYS; i++)
-		if (keys[i].option)
-			options[n++] =
-				(struct option){ keys[i].option, required_argument, NULL, (int)i };
+		options[n++] = (struct option){ keys[i].option, required_argument, NULL, (int)i };
 	options[n++] = (struct option){ "config", required_argument, NULL, OPT_CONFIG };
 	options[n++] = (struct option){ "source", required_argument, NULL, OPT_SOURCE };
+	options[n++] = (struct option){ "allow", required_argument, NULL, OPT_ALLOW };
 	options[n++] = (struct option){ "help", no_argument, NULL, OPT_HELP };
 	options[n++] = (struct option){ "version", no_argument, NULL, OPT_VERSION };
 	options[n] = (struct option){ 0 };
@@ -407,6 +452,8 @@ static int apply_option(
 		return 0;
 	case OPT_SOURCE:
 		return cl->settings ? set_source_option(cl->settings, arg, error, error_size) : 0;
+	case OPT_ALLOW:
+		return cl->settings ? access_add(&cl->settings->access, arg, error, error_size) : 0;
 	case '?':
 	case ':':
 		snprintf(error, error_size, "see sluice-broker --help");
@@ -420,9 +467,9 @@ static int apply_option(
 static int parse_options(
 	struct command_line *cl, int argc, char **argv, char *error, size_t error_size)
 {
-	struct option options[N_KEYS + 5];
+	struct option options[N_KEYS + 6];
 	fill_options(options);
-	optind = 1;
+	optind = 0;                    /* not 1: forget what is left of a word that was given up */
 	opterr = cl->settings == NULL; /* getopt says what it does not know once */
 	int option, r = 0;
 	while (r == 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1)

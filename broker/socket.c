@@ -13,7 +13,7 @@
 
 enum { BACKLOG = 128 };
 
-int listen_socket_default_path(char *path, size_t path_size, char *error, size_t error_size)
+static int default_path(char *path, size_t path_size, char *error, size_t error_size)
 {
 	const char *dir = getenv("XDG_RUNTIME_DIR");
 	if (!dir || dir[0] != '/') {
@@ -88,8 +88,11 @@ static int bind_and_listen(struct listen_socket *s, mode_t mode, char *error, si
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", s->path);
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		int r = -errno;
+		snprintf(error, error_size, "cannot make a socket: %s", strerror(-r));
+		return r;
+	}
 	mode_t old = umask(0777 & ~mode);
 	int r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(old);
@@ -103,25 +106,40 @@ static int bind_and_listen(struct listen_socket *s, mode_t mode, char *error, si
 	return 0;
 }
 
+static int choose_path(struct listen_socket *s, const char *path, char *error, size_t error_size)
+{
+	if (!path[0])
+		return default_path(s->path, sizeof(s->path), error, error_size);
+	if (strlen(path) >= sizeof(s->path)) {
+		snprintf(error, error_size,
+			"the socket's path has %zu bytes, and %zu are the most: choose a shorter --socket",
+			strlen(path), sizeof(s->path) - 1);
+		return -ENAMETOOLONG;
+	}
+	snprintf(s->path, sizeof(s->path), "%s", path);
+	return 0;
+}
+
+static int make_own(
+	struct listen_socket *s, const char *path, mode_t mode, char *error, size_t error_size)
+{
+	int r = choose_path(s, path, error, error_size);
+	if (r == 0)
+		r = take_lock(s, error, error_size);
+	if (r == 0)
+		r = remove_stale(s, error, error_size);
+	if (r == 0)
+		r = bind_and_listen(s, mode, error, error_size);
+	return r;
+}
+
 int listen_socket_init(struct listen_socket *socket_out, const char *path, mode_t mode, char *error,
 	size_t error_size)
 {
 	struct listen_socket s = { .fd = -EBADF, .lock_fd = -EBADF };
 	int r = take_from_systemd(&s, error, error_size);
-	if (r == 0) {
-		if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-			snprintf(error, error_size,
-				"the socket's path has %zu bytes, and %zu are the most: choose a shorter --socket",
-				strlen(path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
-			return -ENAMETOOLONG;
-		}
-		snprintf(s.path, sizeof(s.path), "%s", path);
-		r = take_lock(&s, error, error_size);
-		if (r == 0)
-			r = remove_stale(&s, error, error_size);
-		if (r == 0)
-			r = bind_and_listen(&s, mode, error, error_size);
-	}
+	if (r == 0)
+		r = make_own(&s, path, mode, error, error_size);
 	if (r < 0) {
 		fd_closep(&s.lock_fd);
 		return r;

@@ -18,7 +18,7 @@ struct listen_socket {
 int listen_socket_default_path(char *path, size_t path_size, char *error, size_t error_size);
 
 /**
- * Take systemd's socket (LISTEN_FDS) if there is one, else bind `path`.
+ * Take systemd's socket (LISTEN_FDS) if there is one, else bind `path` ("": the default path).
  *
  * The lock PATH.lock tells a live broker from a stale socket: a stale socket is replaced, a live one
  * never. Anything at `path` that is not a socket is left alone.

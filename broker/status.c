@@ -9,7 +9,8 @@
 
 /*
  * Status.next says where to go on: first the streams by position, then the clients by number, then
- * the ended ones by number. What comes or goes between two pages is shown or not, never twice.
+ * the ended ones by position. What comes or goes between two pages is shown or not; a client that
+ * ends between them may be shown twice, alive and ended.
  */
 #define FROM_CLIENTS (1ull << 62)
 #define FROM_ENDED   (1ull << 63)

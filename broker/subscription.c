@@ -309,6 +309,7 @@ void subscription_create(struct client *client, const Sluice__Subscribe *request
 	struct subscription *s;
 	int code = subscribe(client, request, &s, text, sizeof(text));
 	if (code) {
+		wire_text_clean(text); /* it may have the name that the client sent, or a cut one */
 		snprintf(client->end_text, sizeof(client->end_text), "%s", text);
 		client_send_error(client, request->request, code, text);
 		return;
@@ -363,6 +364,7 @@ int subscription_on_bound(
 			bound->text);
 		char reason[WIRE_TEXT_MAX + 1];
 		snprintf(reason, sizeof(reason), "the client cannot map it: %.200s", bound->text);
+		wire_text_clean(reason);
 		subscription_end(s, (int)bound->error, reason);
 		return 0;
 	}

@@ -1,15 +1,15 @@
 #include "common/histogram.h"
 
-enum { SHIFT = 10, STEPS = 4 }; /* the first bucket ends at 1,024 ns; four buckets an octave */
+/* The first bucket ends at 1,024 ns = 4 << SHIFT; four buckets an octave. */
+enum { SHIFT = 8, STEPS = 4 };
 
 static unsigned bucket_of(uint64_t ns)
 {
 	uint64_t v = ns >> SHIFT;
-	if (v == 0)
+	if (v < STEPS)
 		return 0;
-	unsigned octave = 63 - (unsigned)__builtin_clzll(v);
-	unsigned step =
-		octave >= 2 ? (unsigned)(v >> (octave - 2)) & 3 : (unsigned)(v << (2 - octave)) & 3;
+	unsigned octave = 61 - (unsigned)__builtin_clzll(v);
+	unsigned step = (unsigned)(v >> octave) & (STEPS - 1);
 	unsigned bucket = 1 + octave * STEPS + step;
 	return bucket < HISTOGRAM_BUCKETS ? bucket : HISTOGRAM_BUCKETS - 1;
 }
@@ -17,11 +17,11 @@ static unsigned bucket_of(uint64_t ns)
 static uint64_t bucket_middle_ns(unsigned bucket)
 {
 	if (bucket == 0)
-		return 1u << (SHIFT - 1);
+		return STEPS << (SHIFT - 1);
 	unsigned octave = (bucket - 1) / STEPS;
 	unsigned step = (bucket - 1) % STEPS;
-	uint64_t begin = ((uint64_t)(STEPS + step) << octave) << (SHIFT - 2);
-	uint64_t width = (1ull << octave) << (SHIFT - 2);
+	uint64_t begin = ((uint64_t)(STEPS + step) << octave) << SHIFT;
+	uint64_t width = 1ull << octave << SHIFT;
 	return begin + width / 2;
 }
 

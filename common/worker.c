@@ -44,7 +44,10 @@ static void *worker_main(void *arg)
 		w->result = result;
 		w->fn = NULL;
 		pthread_cond_broadcast(&w->changed);
+		/* unlocked: who is woken wants the lock at once */
+		pthread_mutex_unlock(&w->lock);
 		eventfd_write(w->done_fd, 1);
+		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -107,8 +110,8 @@ void worker_post(struct worker *w, worker_job_fn fn, void *job)
 	pthread_mutex_lock(&w->lock);
 	w->fn = fn;
 	w->job = job;
-	pthread_cond_broadcast(&w->changed);
 	pthread_mutex_unlock(&w->lock);
+	pthread_cond_broadcast(&w->changed);
 }
 
 bool worker_busy(const struct worker *w)

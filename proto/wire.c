@@ -1,5 +1,6 @@
 #include "proto/wire.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -64,6 +65,21 @@ static void collect_fds(struct msghdr *msg, struct fdset *fds)
 	}
 }
 
+/*
+ * A peer that closed with messages of ours unread leaves ECONNRESET, once, in front of what it sent
+ * before: its Bye is to be heard.
+ */
+static ssize_t receive_message(int sock, struct msghdr *msg)
+{
+	bool was_reset = false;
+	for (;;) {
+		ssize_t n = recvmsg(sock, msg, MSG_CMSG_CLOEXEC);
+		if (n >= 0 || (errno != EINTR && (errno != ECONNRESET || was_reset)))
+			return n;
+		was_reset |= errno == ECONNRESET;
+	}
+}
+
 int wire_recv(int sock, void *data, size_t size, size_t *len_out, struct fdset *fds_out)
 {
 	union control control;
@@ -75,10 +91,7 @@ int wire_recv(int sock, void *data, size_t size, size_t *len_out, struct fdset *
 		.msg_controllen = sizeof(control.data),
 	};
 	fds_out->n = 0;
-	ssize_t n;
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	ssize_t n = receive_message(sock, &msg);
 	if (n < 0)
 		return errno == EAGAIN ? WIRE_AGAIN : -errno;
 	collect_fds(&msg, fds_out);
@@ -174,15 +187,55 @@ const char *wire_error_name(int code)
 	return names[code];
 }
 
+static size_t sequence_length(unsigned char first)
+{
+	if (first < 0x80)
+		return 1;
+	if (first >= 0xc0 && first < 0xe0)
+		return 2;
+	if (first >= 0xe0 && first < 0xf0)
+		return 3;
+	return first >= 0xf0 && first < 0xf8 ? 4 : 0;
+}
+
+/* Bytes of the printable character at `s`; 0: a control character, or no UTF-8. */
+static size_t printable_length(const char *s)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t len = sequence_length((unsigned char)s[0]);
+	uint32_t code = (unsigned char)s[0] & (len > 1 ? 0x7fu >> len : 0x7fu);
+	for (size_t i = 1; i < len; i++) {
+		if (((unsigned char)s[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | ((unsigned char)s[i] & 0x3fu);
+	}
+	bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+	bool is_surrogate = code >= 0xd800 && code < 0xe000;
+	if (is_control || is_surrogate || code < least[len] || code > 0x10ffff)
+		return 0;
+	return len;
+}
+
 int wire_name_check(const char *name)
 {
 	size_t len = strnlen(name, WIRE_NAME_MAX + 1);
 	if (len == 0 || len > WIRE_NAME_MAX)
 		return -EINVAL;
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-		if (c < 0x20 || c == 0x7f)
+	while (*name) {
+		size_t n = printable_length(name);
+		if (n == 0)
 			return -EINVAL;
+		name += n;
 	}
 	return 0;
+}
+
+void wire_text_clean(char *text)
+{
+	while (*text) {
+		size_t n = printable_length(text);
+		if (n == 0)
+			*text = '?';
+		text += n ? n : 1;
+	}
 }

@@ -97,3 +97,6 @@ const char *wire_error_name(int code);
 
 /* Is it a name a stream or client may have? 1 to WIRE_NAME_MAX bytes of printable UTF-8. */
 int wire_name_check(const char *name);
+
+/* What a peer wrote, to be shown to others: every byte that is no printable UTF-8 becomes '?'. */
+void wire_text_clean(char *text);

@@ -41,6 +41,7 @@ struct pipewire_stream {
 	struct frame_rect crop;    /* of the last picture */
 	struct list buffers;
 	struct pipewire_damage lost; /* damage of pictures that nobody got */
+	uint64_t last_seq;           /* the producer's number of the last picture, 0: none */
 	bool warned_transform;
 };
 
@@ -184,6 +185,16 @@ static const char *locate(struct pipewire_buffer *b, const struct spa_buffer *bu
 	return pipewire_locate(&b->stream->whole, &b->crop, chunks, b->n_memories, b->plane);
 }
 
+/* Pictures that were lost before they came here show as a jump; many producers do not count. */
+static void note_sequence(struct pipewire_stream *s, const struct spa_meta_header *header)
+{
+	if (!header || header->seq == 0)
+		return;
+	if (s->last_seq && header->seq != s->last_seq + 1)
+		s->lost.all = true;
+	s->last_seq = header->seq;
+}
+
 /* Look at what is in a buffer. NULL if it is a picture to be used; "" if it is none. */
 static const char *examine(struct pipewire_stream *s, struct pw_buffer *pw)
 {
@@ -191,6 +202,7 @@ static const char *examine(struct pipewire_stream *s, struct pw_buffer *pw)
 	const struct spa_buffer *buffer = pw->buffer;
 	const struct spa_meta_header *header =
 		spa_buffer_find_meta_data(buffer, SPA_META_Header, sizeof(*header));
+	note_sequence(s, header);
 	if (!b || s->whole.fourcc == 0)
 		return "there is no memory or no format for it";
 	if (buffer->n_datas == 0 || buffer->n_datas > FORMAT_PLANES_MAX)
