@@ -264,16 +264,22 @@ void healthy_start(
 	h->report_fd = report[0];
 }
 
-struct healthy_report healthy_finish(struct healthy *h)
+struct healthy_report healthy_await(struct healthy *h)
 {
 	struct healthy_report report;
-	fd_closep(&h->stop_fd);
 	ssize_t n = read(h->report_fd, &report, sizeof(report));
 	fd_closep(&h->report_fd);
+	fd_closep(&h->stop_fd);
 	int status = wait_for(h->pid);
 	if (n != sizeof(report) || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		test_fail(__FILE__, __LINE__, "a healthy client crashed (status %d)", status);
 	return report;
+}
+
+struct healthy_report healthy_finish(struct healthy *h)
+{
+	fd_closep(&h->stop_fd);
+	return healthy_await(h);
 }
 
 /* --- by hand --------------------------------------------------------------------------------- */

@@ -79,6 +79,9 @@ extern const struct healthy_options healthy_default;
 void healthy_start(
 	struct healthy *h, const struct broker_process *b, const struct healthy_options *options);
 
+/* Wait until it ends by itself, and read what it saw. */
+struct healthy_report healthy_await(struct healthy *h);
+
 /* Tell it to end, and read what it saw. */
 struct healthy_report healthy_finish(struct healthy *h);
 

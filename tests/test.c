@@ -96,6 +96,12 @@ unsigned test_slowness(void)
 	return n > 0 ? n : 1;
 }
 
+bool test_under_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+	return preload && strstr(preload, "vgpreload");
+}
+
 static int run_child(const struct test *test)
 {
 	alarm(LIMIT_S * test_slowness());

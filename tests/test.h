@@ -44,6 +44,9 @@ const char *test_tmpdir(void);
 /* Tests under sanitizers or valgrind are slower: multiply time limits by this. */
 unsigned test_slowness(void);
 
+/* Valgrind emulates the limits of descriptors, and not as the kernel keeps them. */
+bool test_under_valgrind(void);
+
 #define TEST(id)                                                     \
 	static void test_##id(void);                                 \
 	__attribute__((constructor)) static void register_##id(void) \

@@ -104,7 +104,7 @@ TEST(clients_are_told_that_the_broker_ends)
 	CHECK_EQ(broker_stop(&b), 0);
 	raw_expect_bye(&raw, SLUICE__ERROR_CODE__ERROR_SHUTDOWN);
 	raw_close(&raw);
-	struct healthy_report r = healthy_finish(&h);
+	struct healthy_report r = healthy_await(&h);
 	CHECK_EQ(r.error_code, SLUICE_ERROR_SHUTDOWN);
 	CHECK_EQ(r.result, -ECONNRESET);
 	CHECK_EQ(r.bad, 0);
@@ -137,7 +137,7 @@ TEST(a_client_of_a_killed_broker_gets_an_error)
 	healthy_start(&h, &b, &healthy_default);
 	sleep_ms(700);
 	broker_kill(&b);
-	struct healthy_report r = healthy_finish(&h);
+	struct healthy_report r = healthy_await(&h);
 	CHECK_EQ(r.result, -ECONNRESET);
 	CHECK_EQ(r.bad, 0);
 	CHECK(r.frames > 5);

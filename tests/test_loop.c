@@ -1,0 +1,251 @@
+#include "tests/test.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/loop.h"
+#include "tests/death.h"
+
+/* A watch that counts its calls, and can stop the loop or destroy watches. */
+struct probe {
+	struct loop *loop;
+	struct watch *watch;
+	struct watch **victim; /* destroyed in the callback */
+	unsigned calls;
+	unsigned stop_after; /* calls; 0: never */
+	bool drain;
+	int fd;
+};
+
+static void on_probe(void *data)
+{
+	struct probe *p = data;
+	eventfd_t n;
+	p->calls++;
+	if (p->drain)
+		eventfd_read(p->fd, &n);
+	if (p->victim)
+		*p->victim = watch_destroy(*p->victim);
+	if (p->calls == p->stop_after)
+		loop_stop(p->loop);
+}
+
+static struct probe make_probe(struct loop *loop)
+{
+	struct probe p = { .loop = loop };
+	p.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	CHECK(p.fd >= 0);
+	return p;
+}
+
+static void finish_probe(struct probe *p)
+{
+	p->watch = watch_destroy(p->watch);
+	fd_closep(&p->fd);
+}
+
+static void on_stop(void *data)
+{
+	loop_stop(data);
+}
+
+static void run_for_ms(struct loop *loop, unsigned ms)
+{
+	struct watch *timer;
+	CHECK_EQ(loop_timer(loop, &timer, on_stop, loop), 0);
+	CHECK_EQ(watch_arm(timer, ms * NS_PER_MS), 0);
+	CHECK_EQ(loop_run(loop), 0);
+	watch_destroy(timer);
+}
+
+TEST(a_readable_descriptor_calls_back_until_it_is_drained)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = make_probe(loop);
+	CHECK_EQ(loop_watch(loop, &p.watch, p.fd, LOOP_READ, on_probe, &p), 0);
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 0);
+	eventfd_write(p.fd, 1);
+	p.stop_after = 3; /* level-triggered */
+	CHECK_EQ(loop_run(loop), 0);
+	CHECK_EQ(p.calls, 3);
+	p.drain = true;
+	p.stop_after = 0;
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 4);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(writable_and_both_are_watched_too)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = make_probe(loop);
+	p.stop_after = 1;
+	CHECK_EQ(loop_watch(loop, &p.watch, p.fd, LOOP_READ | LOOP_WRITE, on_probe, &p), 0);
+	CHECK_EQ(loop_run(loop), 0);
+	CHECK_EQ(p.calls, 1);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(a_callback_may_destroy_its_own_watch)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = make_probe(loop);
+	p.victim = &p.watch;
+	CHECK_EQ(loop_watch(loop, &p.watch, p.fd, LOOP_READ, on_probe, &p), 0);
+	eventfd_write(p.fd, 1);
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 1);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+/* Both are ready in the same turn: whichever is called first destroys the other. */
+TEST(a_destroyed_watch_is_not_called_in_the_same_turn)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe a = make_probe(loop), b = make_probe(loop);
+	a.victim = &b.watch;
+	b.victim = &a.watch;
+	CHECK_EQ(loop_watch(loop, &a.watch, a.fd, LOOP_READ, on_probe, &a), 0);
+	CHECK_EQ(loop_watch(loop, &b.watch, b.fd, LOOP_READ, on_probe, &b), 0);
+	eventfd_write(a.fd, 1);
+	eventfd_write(b.fd, 1);
+	a.stop_after = b.stop_after = 1;
+	CHECK_EQ(loop_run(loop), 0);
+	CHECK_EQ(a.calls + b.calls, 1);
+	finish_probe(&a);
+	finish_probe(&b);
+	loop_destroy(loop);
+}
+
+TEST(a_number_that_is_used_again_belongs_to_the_new_watch)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe a = make_probe(loop);
+	CHECK_EQ(loop_watch(loop, &a.watch, a.fd, LOOP_READ, on_probe, &a), 0);
+	eventfd_write(a.fd, 1);
+	int number = a.fd;
+	finish_probe(&a);
+	struct probe b = make_probe(loop);
+	CHECK_EQ(b.fd, number);
+	CHECK_EQ(loop_watch(loop, &b.watch, b.fd, LOOP_READ, on_probe, &b), 0);
+	run_for_ms(loop, 10);
+	CHECK_EQ(a.calls + b.calls, 0);
+	finish_probe(&b);
+	loop_destroy(loop);
+}
+
+TEST(a_timer_fires_once_and_not_before_its_time)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = { .loop = loop, .fd = -EBADF };
+	CHECK_EQ(loop_timer(loop, &p.watch, on_probe, &p), 0);
+	run_for_ms(loop, 5);
+	CHECK_EQ(p.calls, 0); /* not armed */
+	uint64_t before = clock_ns();
+	p.stop_after = 1;
+	CHECK_EQ(watch_arm(p.watch, 20 * NS_PER_MS), 0);
+	CHECK_EQ(loop_run(loop), 0);
+	CHECK(clock_ns() - before >= 19 * NS_PER_MS);
+	run_for_ms(loop, 30);
+	CHECK_EQ(p.calls, 1);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(a_timer_that_is_armed_again_starts_anew)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = { .loop = loop, .fd = -EBADF };
+	CHECK_EQ(loop_timer(loop, &p.watch, on_probe, &p), 0);
+	CHECK_EQ(watch_arm(p.watch, 0), 0);
+	CHECK_EQ(watch_arm(p.watch, 3600 * NS_PER_S), 0);
+	run_for_ms(loop, 20);
+	CHECK_EQ(p.calls, 0);
+	CHECK_EQ(watch_arm(p.watch, 0), 0);
+	run_for_ms(loop, 20);
+	CHECK_EQ(p.calls, 1);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(a_disarmed_timer_is_silent_and_may_be_armed_again)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = { .loop = loop, .fd = -EBADF };
+	CHECK_EQ(loop_timer(loop, &p.watch, on_probe, &p), 0);
+	CHECK_EQ(watch_arm(p.watch, 0), 0);
+	watch_disarm(p.watch);
+	watch_disarm(p.watch);
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 0);
+	CHECK_EQ(watch_arm(p.watch, 0), 0);
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 1);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(a_signal_calls_back)
+{
+	struct loop *loop;
+	CHECK_EQ(loop_create(&loop), 0);
+	struct probe p = { .loop = loop, .fd = -EBADF, .stop_after = 2 };
+	CHECK_EQ(loop_signal(loop, &p.watch, SIGUSR1, on_probe, &p), 0);
+	raise(SIGUSR1);
+	run_for_ms(loop, 10);
+	CHECK_EQ(p.calls, 1);
+	raise(SIGUSR1);
+	CHECK_EQ(loop_run(loop), 0);
+	CHECK_EQ(p.calls, 2);
+	finish_probe(&p);
+	loop_destroy(loop);
+}
+
+TEST(a_descriptor_that_cannot_be_watched_is_an_error)
+{
+	struct loop *loop;
+	struct watch *watch = NULL;
+	CHECK_EQ(loop_create(&loop), 0);
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	CHECK(fd >= 0);
+	close(fd);
+	CHECK(loop_watch(loop, &watch, fd, LOOP_READ, on_stop, loop) < 0);
+	CHECK(watch == NULL);
+	loop_destroy(loop); /* asserts that nothing is left */
+}
+
+static void destroy_while_watched(void)
+{
+	struct loop *loop;
+	struct watch *timer;
+	if (loop_create(&loop) == 0 && loop_timer(loop, &timer, on_stop, loop) == 0)
+		loop_destroy(loop);
+}
+
+TEST(destroying_a_loop_that_is_in_use_is_a_mistake)
+{
+	CHECK(dies(destroy_while_watched));
+}
+
+TEST(destroy_takes_nothing)
+{
+	CHECK(loop_destroy(NULL) == NULL);
+	CHECK(watch_destroy(NULL) == NULL);
+}
