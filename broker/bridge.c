@@ -25,7 +25,8 @@ struct bridge {
 	struct slot *slot; /* being written; NULL: none, or its result is for nobody any more */
 	struct capture_buffer *waiting; /* came while the worker was busy: the newest one */
 	struct copy_job job;
-	char last_refusal[STREAM_TEXT_MAX]; /* each reason is logged once, until it changes */
+	char last_refusal[STREAM_TEXT_MAX]; /* empty after a good frame; each is logged once */
+	struct log_limit log;
 };
 
 #ifdef SLUICE_FAULTS
@@ -56,9 +57,17 @@ static void refuse(struct bridge *b, const char *reason)
 	if (strcmp(b->last_refusal, reason) == 0)
 		return;
 	snprintf(b->last_refusal, sizeof(b->last_refusal), "%s", reason);
-	log_warning("stream=%s frames refused: %s", b->stream->name, reason);
+	log_limited(&b->log, LOG_LEVEL_WARNING, "stream=%s frames refused: %s", b->stream->name,
+		reason);
 	snprintf(b->stream->native.reason, sizeof(b->stream->native.reason), "frames refused: %s",
 		reason);
+}
+
+/* A good one again. */
+static void forgive(struct bridge *b)
+{
+	b->last_refusal[0] = 0;
+	b->stream->native.reason[0] = 0;
 }
 
 /* The worker is idle: copy this buffer into a slot. */
@@ -97,6 +106,8 @@ static void publish(struct bridge *b, struct capture_buffer *buffer, struct slot
 	if (b->stream->state != STREAM_LIVE)
 		stream_set_state(b->stream, STREAM_LIVE, "");
 	view_publish(&b->stream->native, slot, &info);
+	if (b->last_refusal[0])
+		forgive(b);
 }
 
 static void on_copied(void *data, int result)
@@ -214,7 +225,11 @@ int bridge_create(struct bridge **bridge_out, struct loop *loop, struct capture 
 		capture->ops->destroy(capture);
 		return -ENOMEM;
 	}
-	*b = (struct bridge){ .capture = capture, .stream = stream };
+	*b = (struct bridge){
+		.capture = capture,
+		.stream = stream,
+		.log = { .burst = 3, .interval_ns = NS_PER_S },
+	};
 	capture->listener = &listener;
 	capture->listener_data = b;
 	int r = worker_create(&b->worker, loop, "sluice-copy", on_copied, b);

@@ -110,7 +110,7 @@ static int create_sources(
 {
 	for (unsigned i = 0; i < settings->n_sources; i++) {
 		const struct settings_source *wanted = &settings->source[i];
-		char reason[512];
+		char reason[512] = "no memory";
 		int r = source_create(broker, wanted, reason, sizeof(reason));
 		if (r < 0) {
 			snprintf(error, error_size, "source %s: %s", wanted->name, reason);
@@ -167,10 +167,12 @@ static void remove_unwanted(struct broker *broker, const struct settings *settin
 void broker_configure(struct broker *broker, const struct settings *settings)
 {
 	server_configure(broker->server, &settings->limits, &settings->access);
+	broker->slots = settings->slots;
+	broker->catalog.budget.limit_bytes = settings->memory_bytes;
 	remove_unwanted(broker, settings);
 	for (unsigned i = 0; i < settings->n_sources; i++) {
 		const struct settings_source *wanted = &settings->source[i];
-		char reason[512];
+		char reason[512] = "no memory";
 		if (!catalog_find(&broker->catalog, wanted->name) &&
 			source_create(broker, wanted, reason, sizeof(reason)) < 0)
 			log_error("source %s: %s", wanted->name, reason);

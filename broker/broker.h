@@ -22,8 +22,8 @@ int broker_create(struct broker **broker_out, struct loop *loop, const struct se
 	char *error, size_t error_size);
 
 /**
- * Take changed settings: limits, access rules, log level, and sources that came, went or changed.
- * The socket, the slots and the memory of what runs stay. A source that cannot be is said and left
+ * Take changed settings: limits, access rules, and sources that came, went or changed. Slots and memory
+ * are for generations to come; the socket stays. A source that cannot be is said and left
  * out; the others run.
  */
 void broker_configure(struct broker *broker, const struct settings *settings);

@@ -57,14 +57,16 @@ void client_doom(struct client *client, int code, const char *fmt, ...)
 	server_schedule_reap(client->server);
 }
 
-void client_send(struct client *client, const Sluice__Packet *packet, struct fdset *fds)
+int client_send(struct client *client, const Sluice__Packet *packet, struct fdset *fds)
 {
 	if (client->doomed || client->state == SESSION_ENDED) {
 		if (fds)
 			fdset_close(fds);
-		return;
+		return 0;
 	}
 	int r = conn_send_packet(client->conn, packet, fds);
+	if (r == -ETOOMANYREFS)
+		return r;
 	if (r == WIRE_AGAIN)
 		client_doom(client, SLUICE__ERROR_CODE__ERROR_SLOW,
 			"it does not read its socket: no room for \"%s\"",
@@ -72,6 +74,7 @@ void client_send(struct client *client, const Sluice__Packet *packet, struct fds
 	else if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		client_doom(client, SLUICE__ERROR_CODE__ERROR_INTERNAL, "cannot send \"%s\": %s",
 			wire_body_name((int)packet->body_case), strerror(-r));
+	return 0;
 }
 
 void client_send_error(struct client *client, uint32_t request, int code, const char *text)
@@ -214,14 +217,15 @@ static int handle(struct client *client, const Sluice__Packet *packet, const str
 	return handlers[packet->body_case](client, packet);
 }
 
-static void log_end(const struct client *client)
+static void log_end(struct client *client)
 {
 	enum log_level level =
 		client->end_code && client->end_code != SLUICE__ERROR_CODE__ERROR_SHUTDOWN
 			? LOG_LEVEL_WARNING
 			: LOG_LEVEL_DEBUG;
-	log_write(level, "client=%llu pid=%d name=%s ended: %s", (unsigned long long)client->id,
-		(int)client->peer.pid, client->name, client->end_text);
+	log_limited(&client->server->log, level, "client=%llu pid=%d name=%s ended: %s",
+		(unsigned long long)client->id, (int)client->peer.pid,
+		client->name[0] ? client->name : "?", client->end_text);
 }
 
 static void end_by_itself(struct client *client, int result)
@@ -230,7 +234,7 @@ static void end_by_itself(struct client *client, int result)
 		return; /* it was told why, and went */
 	if (result == -EPROTO)
 		client_say_bye(client, SLUICE__ERROR_CODE__ERROR_PROTOCOL,
-			"a message that is malformed, unknown or too long");
+			"a message that is malformed, unknown, too long, or with too many descriptors");
 	else
 		set_reason(client, 0, result == WIRE_CLOSED ? "closed" : "connection lost");
 }
@@ -289,6 +293,9 @@ void client_check_deadlines(struct client *client, uint64_t now_ns)
 			(unsigned long long)(limits->hello_timeout_ns / NS_PER_MS));
 		return;
 	}
+	/* from the end: one that cannot be retried leaves */
+	for (unsigned i = client->n_subscriptions; i-- > 0;)
+		subscription_retry(client->subscription[i]);
 	for (unsigned i = 0; i < client->n_subscriptions; i++)
 		if (holds_too_long(client->subscription[i], now_ns, limits->hold_deadline_ns))
 			client_doom(client, SLUICE__ERROR_CODE__ERROR_TIMEOUT,
@@ -309,7 +316,6 @@ int client_create(struct client **client_out, struct server *server, int *fd,
 		.id = server->last_client_id + 1,
 		.peer = *peer,
 		.roles = roles,
-		.name = "?",
 		.connected_ns = clock_ns(),
 	};
 	int r = conn_create(&client->conn, server->loop, &taken, server->arena, on_packet, client);
@@ -353,13 +359,14 @@ struct client *client_destroy(struct client *client)
 	if (!client)
 		return NULL;
 	struct server *server = client->server;
-	remember(client);
+	if (client->name[0]) /* those who never said hello must not push out the others */
+		remember(client);
 	while (client->n_subscriptions > 0)
 		subscription_destroy(client->subscription[client->n_subscriptions - 1]);
 	list_remove(&client->link);
 	server->n_clients--;
 	client->conn = conn_destroy(client->conn);
-	quota_return(&server->quota, client->peer.uid, QUOTA_FDS, 1);
+	quota_return(&server->quota, client->peer.uid, QUOTA_FDS, 1 + client->fds_in_flight);
 	quota_return(&server->quota, client->peer.uid, QUOTA_CLIENTS, 1);
 	free(client);
 	return NULL;

@@ -20,7 +20,12 @@ struct client {
 	char name[WIRE_NAME_MAX + 1];
 	uint64_t connected_ns;
 	bool watching;
-	unsigned fds_in_flight; /* sent with a Generation that is not answered yet */
+	unsigned fds_in_flight; /* sent with Generations that are not known to be read */
+	/* of those, the ones whose subscription has ended: an answer to a later Generation shows that
+	 * they were read, or at least left the socket */
+	unsigned fds_orphaned;
+	uint64_t orphaned_at; /* client::generations_sent when the last of them was sent */
+	uint64_t generations_sent;
 	unsigned n_subscriptions;
 	struct subscription *subscription[WIRE_SUBSCRIPTIONS_MAX];
 
@@ -56,8 +61,10 @@ void client_say_bye(struct client *client, int code, const char *text);
  * Send a control message. A full socket dooms the client: it does not read.
  *
  * fds  [take], may be NULL
+ *
+ * 0, also if it is doomed or ended; -ETOOMANYREFS if too many descriptors are in flight: try again.
  */
-void client_send(struct client *client, const Sluice__Packet *packet, struct fdset *fds);
+int client_send(struct client *client, const Sluice__Packet *packet, struct fdset *fds);
 
 /* A request failed; the session goes on. */
 void client_send_error(struct client *client, uint32_t request, int code, const char *text);

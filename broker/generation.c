@@ -30,7 +30,9 @@ int generation_create(struct generation **generation_out, const struct video_for
 	unsigned n_slots, struct memory_budget *budget)
 {
 	uint64_t bytes = generation_bytes(format, n_slots);
-	if (bytes > budget->limit_bytes - budget->used_bytes)
+	/* the limit may have been lowered below what is used */
+	if (budget->used_bytes > budget->limit_bytes ||
+		bytes > budget->limit_bytes - budget->used_bytes)
 		return -EDQUOT;
 	_cleanup_(generation_destroyp) struct generation *g = calloc(1, sizeof(*g));
 	if (!g)

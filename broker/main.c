@@ -23,6 +23,8 @@ struct program {
 	uint64_t watchdog_ns;
 	struct watch *drain; /* timer */
 	uint64_t drain_until_ns;
+	char socket[sizeof(((struct settings *)0)->socket)]; /* as it was started with */
+	mode_t mode;
 };
 
 static void on_watchdog(void *data)
@@ -82,10 +84,13 @@ static void on_reload(void *data)
 		broker_configure(p->broker, settings);
 		log_info("configuration read again");
 	}
+	if (r == 0 &&
+		(strcmp(settings->socket, p->socket) != 0 || settings->socket_mode != p->mode))
+		log_warning("socket and socket-mode are changed by a restart only");
 	sd_notify(0, "READY=1");
 }
 
-/* Every client costs descriptors: take as many as the system lets us have. */
+/* Every client costs descriptors, open or in flight: take as many as the system lets us have. */
 static void raise_fd_limit(void)
 {
 	struct rlimit limit;
@@ -153,14 +158,17 @@ int main(int argc, char **argv)
 {
 	char error[1024] = "no memory";
 	struct program p = { .argc = argc, .argv = argv };
+	signal(SIGHUP, SIG_IGN); /* until it means something */
 	_cleanup_free_ struct settings *settings = malloc(sizeof(*settings));
 	int r = settings ? settings_load(settings, argc, argv, error, sizeof(error)) : -ENOMEM;
-	if (r == SETTINGS_EXIT)
-		return EXIT_SUCCESS;
+	if (r == SETTINGS_EXIT) /* a help that could not be written was no help */
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	if (r < 0) {
 		fprintf(stderr, "sluice-broker: %s\n", error);
 		return EXIT_USAGE;
 	}
+	memcpy(p.socket, settings->socket, sizeof(p.socket));
+	p.mode = settings->socket_mode;
 	apply_process_settings(settings);
 	raise_fd_limit();
 	int status = run(&p, settings);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "broker/client.h"
 #include "broker/describe.h"
@@ -67,10 +68,8 @@ static void turn_away(struct server *server, int fd, int code, const char *text,
 	if (wire_encode(&packet, data, sizeof(data), &len) == 0)
 		(void)wire_send(fd, data, len, NULL);
 	server->refused++;
-	if (!server->refusal_logged)
-		log_warning(
-			"refused a connection of pid=%d (and perhaps more): %s", (int)pid, text);
-	server->refusal_logged = true;
+	log_limited(&server->refusal_log, LOG_LEVEL_WARNING, "refused a connection of pid=%d: %s",
+		(int)pid, text);
 }
 
 /* 0 with one client and one descriptor charged, or an error code with a sentence. */
@@ -125,7 +124,7 @@ static void welcome(struct server *server, int *fd)
 		quota_return(&server->quota, peer.uid, QUOTA_FDS, 1);
 		return;
 	}
-	server->refusal_logged = false;
+	server->pause_logged = false;
 	/* only the first: who comes later must not put off the deadlines of who is there */
 	if (server->n_clients == 1)
 		watch_arm(server->sweep_timer, SWEEP_MS * NS_PER_MS);
@@ -133,7 +132,9 @@ static void welcome(struct server *server, int *fd)
 
 static void pause_accepting(struct server *server, int error)
 {
-	log_warning("cannot accept connections for a moment: %s", strerror(error));
+	if (!server->pause_logged)
+		log_warning("cannot accept connections now: %s", strerror(error));
+	server->pause_logged = true;
 	server->listen_watch = watch_destroy(server->listen_watch);
 	watch_arm(server->pause_timer, PAUSE_MS * NS_PER_MS);
 }
@@ -195,6 +196,8 @@ int server_create(
 		.own_uid = getuid(),
 		.started_ns = clock_ns(),
 		.listen_fd = fd_take(&fd),
+		.log = { .burst = 10, .interval_ns = NS_PER_S },
+		.refusal_log = { .burst = 1, .interval_ns = 10 * NS_PER_S },
 	};
 	list_init(&server->clients);
 	if (getrandom(&server->session, sizeof(server->session), 0) != sizeof(server->session))
@@ -210,13 +213,22 @@ int server_create(
 	return 0;
 }
 
+/* The kernel lets as many be in flight as this process may have open: no user may have them all. */
+static uint64_t fds_for_one_user(uint64_t wanted)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || wanted <= limit.rlim_cur / 2)
+		return wanted;
+	return limit.rlim_cur / 2;
+}
+
 void server_configure(
 	struct server *server, const struct server_limits *limits, const struct access *access)
 {
 	server->limits = *limits;
 	server->access = *access;
 	server->quota.limit[QUOTA_CLIENTS] = limits->clients_per_user;
-	server->quota.limit[QUOTA_FDS] = limits->fds_per_user;
+	server->quota.limit[QUOTA_FDS] = fds_for_one_user(limits->fds_per_user);
 	server->quota.limit[QUOTA_BYTES] = limits->bytes_per_user;
 }
 

@@ -9,6 +9,7 @@
 #include "broker/access.h"
 #include "broker/catalog.h"
 #include "broker/quota.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "proto/wire.h"
 
@@ -74,8 +75,10 @@ struct server {
 	struct list clients; /* client::link, by rising id */
 	unsigned n_clients;
 	uint64_t last_client_id;
-	uint64_t refused;    /* connections */
-	bool refusal_logged; /* once until one is accepted again */
+	uint64_t refused;     /* connections */
+	struct log_limit log; /* of lines that clients cause */
+	bool pause_logged;    /* once until one is accepted again */
+	struct log_limit refusal_log;
 	bool draining;
 
 	struct wire_arena *arena;

@@ -51,7 +51,7 @@ static const struct key keys[] = {
 	{ "limits", "fds-per-user", "fds-per-user", TYPE_COUNT, FIELD(limits.fds_per_user), 16, 1 << 20, "8192",
 		"descriptors open or in flight for one user's clients" },
 	{ "limits", "memory-per-user", "memory-per-user", TYPE_BYTES, FIELD(limits.bytes_per_user), 1 << 20,
-		1024 * 1024 * GIB, "1024G", "pool memory that one user's clients may have bound, each counted" },
+		1024 * 1024ull * GIB, "1024G", "pool memory that one user's clients may have bound, each counted" },
 	{ "limits", "hello-timeout", "hello-timeout", TYPE_DURATION, FIELD(limits.hello_timeout_ns),
 		10 * NS_PER_MS, 600 * NS_PER_S, "5s", "a client that connects must say hello within this" },
 	{ "limits", "hold-deadline", "hold-deadline", TYPE_DURATION, FIELD(limits.hold_deadline_ns),
@@ -473,7 +473,7 @@ static int parse_options(
 	opterr = cl->settings == NULL; /* getopt says what it does not know once */
 	int option, r = 0;
 	while (r == 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1)
-		r = apply_option(cl, option, optarg, error, error_size);
+		r = apply_option(cl, option, optarg ? optarg : "", error, error_size);
 	if (r == 0 && optind < argc) {
 		snprintf(error, error_size,
 			"\"%.80s\" is one word too many: see sluice-broker --help", argv[optind]);

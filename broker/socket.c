@@ -55,14 +55,21 @@ static int take_lock(struct listen_socket *s, char *error, size_t error_size)
 	_cleanup_fd_ int fd = open(lock_path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		int r = -errno;
-		snprintf(error, error_size, "cannot make %s: %s", lock_path, strerror(-r));
+		snprintf(error, error_size,
+			"cannot make %s: %s; make its folder, or choose another --socket",
+			lock_path, strerror(-r));
 		return r;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		snprintf(error, error_size,
-			"a broker is running on %s already: stop it, or choose another --socket",
-			s->path);
-		return -EADDRINUSE;
+		int r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+		if (r == -EADDRINUSE)
+			snprintf(error, error_size,
+				"a broker is running on %s already: stop it, or choose another --socket",
+				s->path);
+		else
+			snprintf(error, error_size, "cannot lock %s: %s; choose another --socket",
+				lock_path, strerror(-r));
+		return r;
 	}
 	s->lock_fd = fd_take(&fd);
 	return 0;

@@ -8,6 +8,10 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/text.h"
+
+/* Descriptors that one client may leave unread by subscribing and unsubscribing. */
+enum { ORPHANED_FDS_MAX = 4 * (WIRE_SLOTS_MAX + 1) };
 
 static struct subscription *of_subscriber(struct subscriber *subscriber)
 {
@@ -103,11 +107,37 @@ static bool charge(struct subscription *s, uint64_t bytes, unsigned n_fds)
 	return true;
 }
 
+static void return_client_fds(struct client *client, unsigned n_fds)
+{
+	quota_return(&client->server->quota, client->peer.uid, QUOTA_FDS, n_fds);
+	client->fds_in_flight -= n_fds;
+}
+
 static void return_fds(struct subscription *s)
 {
-	quota_return(&s->client->server->quota, s->client->peer.uid, QUOTA_FDS, s->fds_in_flight);
-	s->client->fds_in_flight -= s->fds_in_flight;
+	return_client_fds(s->client, s->fds_in_flight);
 	s->fds_in_flight = 0;
+}
+
+/* They lie in the client's socket, read or not: they stay charged until it is known. */
+static void orphan_fds(struct subscription *s)
+{
+	struct client *client = s->client;
+	if (s->fds_in_flight == 0)
+		return;
+	client->fds_orphaned += s->fds_in_flight;
+	if (s->offer_number > client->orphaned_at)
+		client->orphaned_at = s->offer_number;
+	s->fds_in_flight = 0;
+}
+
+/* It has read the generation with this number, and so whatever was sent before. */
+static void note_read(struct client *client, uint64_t offer_number)
+{
+	if (client->fds_orphaned == 0 || offer_number < client->orphaned_at)
+		return;
+	return_client_fds(client, client->fds_orphaned);
+	client->fds_orphaned = 0;
 }
 
 static void return_bytes(struct subscription *s)
@@ -134,13 +164,23 @@ static void end_unwanted(struct subscription *s)
 	subscription_end(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text);
 }
 
+/* All descriptors in flight are used up, by whomever: that is no fault of this client. */
+static void postpone(struct subscription *s)
+{
+	return_fds(s);
+	return_bytes(s);
+	s->offered = 0;
+	s->postponed = true;
+	log_limited(&s->client->server->log, LOG_LEVEL_WARNING,
+		"client=%llu stream=%s waits for its memory: too many descriptors are in flight",
+		(unsigned long long)s->client->id, s->view->stream->name);
+}
+
 static void send_generation(struct subscription *s)
 {
 	_cleanup_fdset_ struct fdset fds = { .n = 0 };
-	int r = dup_fds(s->view->generation, &fds);
-	if (r < 0) {
-		client_doom(s->client, SLUICE__ERROR_CODE__ERROR_INTERNAL,
-			"the broker has no descriptors left: %s", strerror(-r));
+	if (dup_fds(s->view->generation, &fds) < 0) {
+		postpone(s);
 		return;
 	}
 	Sluice__Generation m = SLUICE__GENERATION__INIT;
@@ -150,8 +190,18 @@ static void send_generation(struct subscription *s)
 	packet.body_case = SLUICE__PACKET__BODY_GENERATION;
 	packet.generation = &m;
 	s->offered = m.generation;
+	s->offer_number = ++s->client->generations_sent;
 	s->bound = false;
-	client_send(s->client, &packet, &fds);
+	if (client_send(s->client, &packet, &fds) == -ETOOMANYREFS)
+		postpone(s);
+}
+
+void subscription_retry(struct subscription *s)
+{
+	if (!s->postponed)
+		return;
+	s->postponed = false;
+	subscription_rebind(s);
 }
 
 void subscription_rebind(struct subscription *s)
@@ -250,6 +300,11 @@ static int check_client(
 			WIRE_SUBSCRIPTIONS_MAX);
 		return SLUICE__ERROR_CODE__ERROR_LIMIT;
 	}
+	if (client->fds_orphaned > ORPHANED_FDS_MAX) {
+		snprintf(text, text_size,
+			"this client has ended too many subscriptions without reading what they brought");
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
 	if (subscription_find(client, view->id)) {
 		snprintf(text, text_size, "this client has subscribed to stream \"%s\" already",
 			view->stream->name);
@@ -309,7 +364,7 @@ void subscription_create(struct client *client, const Sluice__Subscribe *request
 	struct subscription *s;
 	int code = subscribe(client, request, &s, text, sizeof(text));
 	if (code) {
-		wire_text_clean(text); /* it may have the name that the client sent, or a cut one */
+		text_clean(text); /* it may have the name that the client sent, or a cut one */
 		snprintf(client->end_text, sizeof(client->end_text), "%s", text);
 		client_send_error(client, request->request, code, text);
 		return;
@@ -324,7 +379,7 @@ struct subscription *subscription_destroy(struct subscription *s)
 		return NULL;
 	struct client *client = s->client;
 	view_leave(s->view, &s->subscriber);
-	return_fds(s);
+	orphan_fds(s);
 	return_bytes(s);
 	unsigned i = 0;
 	while (client->subscription[i] != s)
@@ -358,13 +413,15 @@ int subscription_on_bound(
 		return SLUICE__ERROR_CODE__ERROR_PROTOCOL;
 	}
 	return_fds(s);
+	note_read(s->client, s->offer_number);
 	if (bound->error != SLUICE__ERROR_CODE__ERROR_NONE) {
-		log_warning("client=%llu stream=%s cannot map generation %u: %.200s",
+		log_limited(&s->client->server->log, LOG_LEVEL_WARNING,
+			"client=%llu stream=%s cannot map generation %u: %.200s",
 			(unsigned long long)s->client->id, s->view->stream->name, bound->generation,
 			bound->text);
 		char reason[WIRE_TEXT_MAX + 1];
 		snprintf(reason, sizeof(reason), "the client cannot map it: %.200s", bound->text);
-		wire_text_clean(reason);
+		text_clean(reason);
 		subscription_end(s, (int)bound->error, reason);
 		return 0;
 	}

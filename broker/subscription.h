@@ -16,6 +16,8 @@ struct subscription {
 	uint32_t offered; /* generation sent last, 0: none */
 	bool bound;       /* the client has answered it */
 	unsigned fds_in_flight;
+	uint64_t offer_number;    /* client::generations_sent of the generation sent last */
+	bool postponed;           /* a generation could not be sent: try again soon */
 	uint64_t bytes;           /* charged to the user */
 	struct histogram latency; /* published to received, as the client says */
 };
@@ -41,6 +43,9 @@ int subscription_on_bound(
 /* The client gives a frame back. As above. */
 int subscription_on_release(
 	struct subscription *s, const Sluice__Release *release, char *text, size_t text_size);
+
+/* Try again what was postponed. */
+void subscription_retry(struct subscription *s);
 
 /* Tell the client that the view has ended for it, and destroy. */
 void subscription_end(struct subscription *s, int code, const char *text);

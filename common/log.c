@@ -1,13 +1,19 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "common/clock.h"
+#include "common/text.h"
 
 #define LINE_MAX_BYTES 1024
 
@@ -58,28 +64,76 @@ static int write_prefix(char *line, size_t size, enum log_level level)
 	return snprintf(line, size, "%s.%03ld %-7s ", hms, now.tv_nsec / 1000000, names[level]);
 }
 
-/* What a peer or a file gave must not move the cursor or fake a second line. */
-static void replace_control_characters(char *text)
+/* A regular file and a terminal always take it; a pipe does if it has room for a line. */
+static bool stderr_has_room(void)
 {
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
+	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
+}
+
+static void write_line(char *line, size_t len)
+{
+	static _Atomic unsigned lost;
+	if (!stderr_has_room()) {
+		atomic_fetch_add(&lost, 1);
+		return;
+	}
+	char note[64];
+	unsigned n = atomic_exchange(&lost, 0);
+	int note_len = n ? snprintf(note, sizeof(note), "(%u lines were lost here)\n", n) : 0;
+	struct iovec iov[2] = { { note, (size_t)note_len }, { line, len } };
+	ssize_t ignored = writev(STDERR_FILENO, iov, 2);
+	(void)ignored;
+}
+
+static void log_write_args(enum log_level level, const char *fmt, va_list args)
+{
+	int saved = errno;
+	char line[LINE_MAX_BYTES];
+	int used = write_prefix(line, sizeof(line), level);
+	vsnprintf(line + used, sizeof(line) - (size_t)used - 1, fmt, args);
+	text_clean(line + used); /* what a peer or a file gave must not move the cursor */
+	strcat(line, "\n");
+	write_line(line, strlen(line));
+	errno = saved;
 }
 
 void log_write(enum log_level level, const char *fmt, ...)
 {
 	if ((int)level > atomic_load(&current_level))
 		return;
-	int saved = errno;
-	char line[LINE_MAX_BYTES];
-	int used = write_prefix(line, sizeof(line), level);
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(line + used, sizeof(line) - (size_t)used - 1, fmt, args);
+	log_write_args(level, fmt, args);
 	va_end(args);
-	replace_control_characters(line + used);
-	strcat(line, "\n");
-	ssize_t ignored = write(STDERR_FILENO, line, strlen(line));
-	(void)ignored;
-	errno = saved;
+}
+
+/* One of the burst comes back each interval. */
+static bool take_token(struct log_limit *limit)
+{
+	uint64_t now = clock_ns();
+	uint64_t back = (now - limit->refilled_ns) / limit->interval_ns;
+	if (back > 0) {
+		limit->used -= back < limit->used ? (unsigned)back : limit->used;
+		limit->refilled_ns = now;
+	}
+	if (limit->used == limit->burst) {
+		limit->left_out++;
+		return false;
+	}
+	limit->used++;
+	return true;
+}
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+{
+	if ((int)level > atomic_load(&current_level) || !take_token(limit))
+		return;
+	if (limit->left_out)
+		log_write(level, "(%u lines like the next were left out)", limit->left_out);
+	limit->left_out = 0;
+	va_list args;
+	va_start(args, fmt);
+	log_write_args(level, fmt, args);
+	va_end(args);
 }

@@ -1,9 +1,12 @@
 #include "proto/wire.h"
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "common/text.h"
 
 union control {
 	struct cmsghdr align;
@@ -80,6 +83,21 @@ static ssize_t receive_message(int sock, struct msghdr *msg)
 	}
 }
 
+/* To be asked before those that did come are closed. */
+static bool has_no_descriptor_left(int sock)
+{
+	_cleanup_fd_ int copy = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+	return copy < 0 && errno == EMFILE;
+}
+
+/* What did not fit: the message in our memory, or its descriptors in this process? */
+static int truncated(int sock, int flags)
+{
+	if (flags & MSG_TRUNC)
+		return -EPROTO;
+	return has_no_descriptor_left(sock) ? -EMFILE : -EPROTO;
+}
+
 int wire_recv(int sock, void *data, size_t size, size_t *len_out, struct fdset *fds_out)
 {
 	union control control;
@@ -96,8 +114,9 @@ int wire_recv(int sock, void *data, size_t size, size_t *len_out, struct fdset *
 		return errno == EAGAIN ? WIRE_AGAIN : -errno;
 	collect_fds(&msg, fds_out);
 	if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+		int r = truncated(sock, msg.msg_flags);
 		fdset_close(fds_out);
-		return -EPROTO;
+		return r;
 	}
 	if (n == 0) {
 		fdset_close(fds_out);
@@ -187,55 +206,16 @@ const char *wire_error_name(int code)
 	return names[code];
 }
 
-static size_t sequence_length(unsigned char first)
-{
-	if (first < 0x80)
-		return 1;
-	if (first >= 0xc0 && first < 0xe0)
-		return 2;
-	if (first >= 0xe0 && first < 0xf0)
-		return 3;
-	return first >= 0xf0 && first < 0xf8 ? 4 : 0;
-}
-
-/* Bytes of the printable character at `s`; 0: a control character, or no UTF-8. */
-static size_t printable_length(const char *s)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = sequence_length((unsigned char)s[0]);
-	uint32_t code = (unsigned char)s[0] & (len > 1 ? 0x7fu >> len : 0x7fu);
-	for (size_t i = 1; i < len; i++) {
-		if (((unsigned char)s[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | ((unsigned char)s[i] & 0x3fu);
-	}
-	bool is_control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-	bool is_surrogate = code >= 0xd800 && code < 0xe000;
-	if (is_control || is_surrogate || code < least[len] || code > 0x10ffff)
-		return 0;
-	return len;
-}
-
 int wire_name_check(const char *name)
 {
 	size_t len = strnlen(name, WIRE_NAME_MAX + 1);
 	if (len == 0 || len > WIRE_NAME_MAX)
 		return -EINVAL;
 	while (*name) {
-		size_t n = printable_length(name);
+		size_t n = text_printable_length(name);
 		if (n == 0)
 			return -EINVAL;
 		name += n;
 	}
 	return 0;
-}
-
-void wire_text_clean(char *text)
-{
-	while (*text) {
-		size_t n = printable_length(text);
-		if (n == 0)
-			*text = '?';
-		text += n ? n : 1;
-	}
 }

@@ -58,7 +58,8 @@ int wire_send(int sock, const void *data, size_t len, struct fdset *fds);
  * fds_out  [give] every descriptor that came, close-on-exec; empty unless WIRE_OK
  *
  * WIRE_OK, WIRE_AGAIN, WIRE_CLOSED, or negative errno; -EPROTO when the datagram or its descriptors
- * did not fit (MSG_TRUNC, MSG_CTRUNC): then nothing is given.
+ * did not fit (MSG_TRUNC, MSG_CTRUNC), but -EMFILE when it is this process that may open no more
+ * descriptors: then nothing is given.
  */
 int wire_recv(int sock, void *data, size_t size, size_t *len_out, struct fdset *fds_out);
 
@@ -97,6 +98,3 @@ const char *wire_error_name(int code);
 
 /* Is it a name a stream or client may have? 1 to WIRE_NAME_MAX bytes of printable UTF-8. */
 int wire_name_check(const char *name);
-
-/* What a peer wrote, to be shown to others: every byte that is no printable UTF-8 becomes '?'. */
-void wire_text_clean(char *text);

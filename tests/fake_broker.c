@@ -309,9 +309,8 @@ void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory 
 	fake_bind(fake, m);
 }
 
-void fake_frame(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
+void fake_announce(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
 {
-	control_end_write(m->control, slot, seq);
 	Sluice__Frame frame = SLUICE__FRAME__INIT;
 	frame.view = FAKE_VIEW;
 	frame.generation = m->generation;
@@ -322,6 +321,12 @@ void fake_frame(struct fake *fake, const struct fake_memory *m, unsigned slot, u
 	packet.body_case = SLUICE__PACKET__BODY_FRAME;
 	packet.frame = &frame;
 	fake_send(fake, &packet, NULL);
+}
+
+void fake_frame(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
+{
+	control_end_write(m->control, slot, seq);
+	fake_announce(fake, m, slot, seq);
 }
 
 void fake_revoke(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)

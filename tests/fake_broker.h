@@ -102,6 +102,10 @@ void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory 
 /* Put frame `seq` in a slot and announce it. */
 void fake_frame(struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
 
+/* Send Frame alone: its slot does not hold it, or not any more. */
+void fake_announce(
+	struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
+
 void fake_revoke(struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
 
 /* Expect that this frame is released. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
 #include "proto/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -76,7 +77,7 @@ static void check_text(const uint8_t *data, size_t size)
 	bool was_name = wire_name_check(text) == 0;
 	char clean[sizeof(text)];
 	memcpy(clean, text, sizeof(text));
-	wire_text_clean(clean);
+	text_clean(clean);
 	require(strlen(clean) == len);
 	require(!was_name || strcmp(text, clean) == 0);
 	require((wire_name_check(clean) == 0) == (len >= 1 && len <= WIRE_NAME_MAX));

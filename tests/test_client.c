@@ -72,7 +72,7 @@ TEST(before_hello_everything_but_hello_is_the_end)
 		peer_expect_bye(&p, SLUICE__ERROR_CODE__ERROR_PROTOCOL,
 			client  ? "is not allowed before hello"
 			: known ? "is not for a client to send"
-				: "malformed, unknown or too long");
+				: "malformed, unknown, too long");
 		check_healthy();
 	}
 	end();

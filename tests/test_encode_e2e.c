@@ -43,7 +43,8 @@ static int create_file(const char *path)
 	return open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
 }
 
-/* line: arguments with spaces between them; %s and %t stand for the socket and the test's folder. */
+/* line: arguments with spaces between them; %s and %t stand for the socket and the test's
+ * folder. */
 static char *fill(const char *line, const char *socket)
 {
 	static char filled[TEXT_BYTES];

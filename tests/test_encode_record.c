@@ -96,7 +96,8 @@ TEST(every_frame_is_in_the_file_at_the_time_that_it_was_captured)
 		check_file(t.path, first, first + 89);
 		struct video_summary s = video_summarize(t.path);
 		/* to the millisecond that Matroska and FLV count in */
-		CHECK_ROW(fabs(s.last_ms - s.first_ms - 89 * (FAKE_FRAME_NS / 1e6)) < 1.1, names[i]);
+		CHECK_ROW(
+			fabs(s.last_ms - s.first_ms - 89 * (FAKE_FRAME_NS / 1e6)) < 1.1, names[i]);
 		CHECK_EQ(t.stats.frames, 90);
 		CHECK_EQ(t.stats.n_gaps, 0);
 		CHECK_EQ(t.stats.parts, 1);
@@ -269,6 +270,20 @@ TEST(a_torn_frame_of_another_size_begins_no_file)
 	CHECK_EQ(video_summarize(t.path).frames, 20);
 }
 
+/* An exit status. fd [take] */
+static int copy_to_file(int fd, const char *path)
+{
+	char buf[65536];
+	ssize_t n;
+	int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), status = 0;
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		if (write(file, buf, (size_t)n) != n)
+			status = 1;
+	close(file);
+	close(fd);
+	return status;
+}
+
 /* Reads descriptor 1 into a file. */
 static pid_t copy_stdout_to(const char *path, int *saved_out)
 {
@@ -276,14 +291,8 @@ static pid_t copy_stdout_to(const char *path, int *saved_out)
 	CHECK(pipe2(pipefd, O_CLOEXEC) == 0);
 	pid_t pid = fork();
 	if (pid == 0) {
-		char buf[65536];
-		ssize_t n;
-		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 		close(pipefd[1]);
-		while ((n = read(pipefd[0], buf, sizeof(buf))) > 0)
-			if (write(fd, buf, (size_t)n) != n)
-				_exit(1);
-		_exit(0);
+		_exit(copy_to_file(pipefd[0], path));
 	}
 	*saved_out = fcntl(1, F_DUPFD_CLOEXEC, 10);
 	CHECK(dup2(pipefd[1], 1) == 1);
@@ -573,47 +582,4 @@ TEST(key_frames_come_each_second_whatever_the_rate)
 	video_close(&v);
 	CHECK_EQ(n, 91);
 	CHECK(keys == 3 || keys == 4); /* at 0, 1, 2 and, where rounding wants it, 3 s */
-}
-
-static void read_json(const struct stats *stats, char *text, size_t size)
-{
-	FILE *file = fopen(in_tmp("s.json"), "w+e");
-	CHECK(file);
-	CHECK_EQ(stats_write_json(stats, file, "libx264", "odd \"name\\\n"), 0);
-	rewind(file);
-	text[fread(text, 1, size - 1, file)] = 0;
-	fclose(file);
-}
-
-TEST(the_statistics_file_is_json)
-{
-	static const char *const parts[] = {
-		"\"output\": \"odd \\\"name\\\\\\u000a\"",
-		"\"frames\": 6,",
-		"\"gaps\": [[4, 7]],",
-		"\"missed\": 4,",
-		"\"capture_to_packet\": { \"p50\": ",
-	};
-	static const struct fake_step steps[] = {
-		{ FAKE_FRAMES, .n = 3 },
-		{ FAKE_SKIP, .n = 4 },
-		{ FAKE_FRAMES, .n = 3 },
-		{ .kind = FAKE_INTERRUPT },
-	};
-	struct take t;
-	char text[4096];
-	prepare(&t, "a.mkv");
-	CHECK_EQ(run(&t, steps, N(steps)), 0);
-	read_json(&t.stats, text, sizeof(text));
-	for (size_t i = 0; i < N(parts); i++)
-		CHECK_ROW(strstr(text, parts[i]), parts[i]);
-}
-
-TEST(statistics_that_cannot_be_written_are_an_error)
-{
-	static const struct stats nothing;
-	FILE *full = fopen("/dev/full", "we");
-	CHECK(full);
-	CHECK_EQ(stats_write_json(&nothing, full, "libx264", "x"), -EIO);
-	fclose(full);
 }

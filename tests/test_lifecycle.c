@@ -242,6 +242,40 @@ TEST(a_reload_adds_and_removes_sources_and_leaves_the_others_alone)
 	CHECK_EQ(broker_stop(&b), 0);
 }
 
+TEST(a_reload_takes_new_limits_slots_and_memory)
+{
+	struct broker_process b;
+	struct raw raw, second;
+	char path[200];
+	snprintf(path, sizeof(path), "%s/conf", test_tmpdir());
+	write_config(path, "[broker]\nmemory = 1M\n[sources]\ntest = pattern:640x480@10\n");
+	const char *const with_config[] = { "--config", path, NULL };
+	broker_start(&b, with_config);
+	CHECK_EQ(broker_log_count(&b, "no memory for BGRx 640x480"), 1);
+
+	write_config(path, "[broker]\nmemory = 64M\nslots = 5\n[limits]\nclients = 1\n"
+			   "[sources]\nnew = pattern:640x480@10\n");
+	reload(&b, 1, "configuration read again");
+	Sluice__Subscribe request = SLUICE__SUBSCRIBE__INIT;
+	request.stream = (char *)"new";
+	raw_connect(&raw, &b);
+	raw_hello(&raw);
+	raw_subscribe_with(&raw, &request);
+	raw_expect(&raw, SLUICE__PACKET__BODY_GENERATION);
+	CHECK_EQ(raw.packet->generation->slots, 5);
+	raw_connect(&second, &b);
+	raw_expect_bye(&second, SLUICE__ERROR_CODE__ERROR_LIMIT);
+	raw_close(&second);
+
+	/* less than is used: what runs stays, a new one is refused */
+	write_config(path, "[broker]\nmemory = 1M\nslots = 5\n[sources]\n"
+			   "new = pattern:640x480@10\nmore = pattern:320x240@10\n");
+	reload(&b, 2, "configuration read again");
+	CHECK_EQ(broker_log_count(&b, "no memory for BGRx 320x240"), 1);
+	raw_close(&raw);
+	CHECK_EQ(broker_stop(&b), 0);
+}
+
 TEST(a_configuration_that_cannot_be_used_is_said_with_its_line)
 {
 	char said[512], path[200];
@@ -252,6 +286,7 @@ TEST(a_configuration_that_cannot_be_used_is_said_with_its_line)
 	CHECK(strstr(said, ":3: hold-deadline is \"soon\""));
 }
 
+#ifdef HAVE_PIPEWIRE
 TEST(a_broker_without_pipewire_lives_on_and_says_what_it_waits_for)
 {
 	struct broker_process b;
@@ -278,3 +313,4 @@ TEST(a_broker_without_pipewire_lives_on_and_says_what_it_waits_for)
 	raw_close(&raw);
 	CHECK_EQ(broker_stop(&b), 0);
 }
+#endif

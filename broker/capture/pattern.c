@@ -46,7 +46,10 @@ static void draw_row(uint8_t *row, const struct video_format *f, unsigned plane,
 	static const uint8_t cb[8] = { 128, 44, 156, 72, 184, 100, 212, 128 };
 	static const uint8_t cr[8] = { 128, 142, 44, 58, 198, 212, 114, 128 };
 	uint32_t stripe = f->width / 8 ? f->width / 8 : 1;
-	for (uint32_t x = 0; x < f->width; x++) {
+	/* the last pair of chroma samples is whole even where the width is odd */
+	bool pairs = f->fourcc == DRM_FORMAT_YUYV || (f->fourcc == DRM_FORMAT_NV12 && plane == 1);
+	uint32_t end = pairs ? (f->width + 1) & ~1u : f->width;
+	for (uint32_t x = 0; x < end; x++) {
 		unsigned c = (x + shift) / stripe % 8;
 		if (f->fourcc == DRM_FORMAT_NV12 && plane == 1)
 			row[x] = x & 1 ? cr[c] : cb[c];

@@ -1,0 +1,55 @@
+/* The figures that sluice-encode leaves behind. */
+#include <errno.h>
+#include <string.h>
+
+#include "consumer/encoder/stats.h"
+#include "tests/test.h"
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Twelve frames: 1 to 3, 8 to 10, and after a restart of the broker 2 to 7. */
+static struct stats example(void)
+{
+	static const uint64_t numbers[] = { 1, 2, 3, 8, 9, 10, 2, 3, 4, 5, 6, 7 };
+	struct stats stats = { .missed = 4, .begin_ns = 1000, .end_ns = 1500001000 };
+	for (size_t i = 0; i < N(numbers); i++) {
+		bool is_new_counting = i > 0 && numbers[i] < numbers[i - 1];
+		stats_add_frame(&stats, numbers[i], is_new_counting);
+	}
+	return stats;
+}
+
+TEST(the_statistics_are_json)
+{
+	static const char *const parts[] = {
+		"\"output\": \"odd \\\"name\\\\\\u000a\"",
+		"\"frames\": 12,",
+		"\"gaps\": [[4, 7]],",
+		"\"n_gaps\": 1,",
+		"\"missed\": 4,",
+		"\"first_seq\": 1,",
+		"\"last_seq\": 7,",
+		"\"capture_to_packet\": { \"p50\": 0.000,",
+		"\"seconds\": 1.500",
+	};
+	const struct stats stats = example();
+	char path[256], text[4096];
+	snprintf(path, sizeof(path), "%s/s.json", test_tmpdir());
+	FILE *file = fopen(path, "w+e");
+	CHECK(file);
+	CHECK_EQ(stats_write_json(&stats, file, "libx264", "odd \"name\\\n"), 0);
+	rewind(file);
+	text[fread(text, 1, sizeof(text) - 1, file)] = 0;
+	fclose(file);
+	for (size_t i = 0; i < N(parts); i++)
+		CHECK_ROW(strstr(text, parts[i]), parts[i]);
+}
+
+TEST(statistics_that_cannot_be_written_are_an_error)
+{
+	const struct stats stats = example();
+	FILE *full = fopen("/dev/full", "we");
+	CHECK(full);
+	CHECK_EQ(stats_write_json(&stats, full, "libx264", "x"), -EIO);
+	fclose(full);
+}
