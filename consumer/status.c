@@ -5,8 +5,11 @@
 #include "consumer/conn.h"
 #include "consumer/status_json.h"
 
-/* No broker has so many clients. */
-enum { STATUS_PAGES_MAX = 1024 };
+/*
+ * A page has 8 clients or 16 streams, and a broker accepts 65,536 clients at most: several times as
+ * many pages as that makes. Each goes on behind the one before; this ends a broker that never ends.
+ */
+enum { STATUS_PAGES_MAX = 65536 };
 
 static void settle(struct status *status, int result)
 {
@@ -24,6 +27,9 @@ int status_on_status(struct sluice *conn, const Sluice__Packet *packet, struct f
 		return 0; /* nobody waits for it any more */
 	if (page->next != 0 && page->next <= status->next)
 		return conn_protocol_error(conn, "a status that goes on where it was before");
+	if (page->n_streams > 0 && status->has_clients)
+		return conn_protocol_error(conn, "a status with a stream behind the clients");
+	status->has_clients |= page->n_clients > 0;
 	status->next = page->next;
 	int r = status->fn(status->data, page);
 	if (r < 0)

@@ -16,6 +16,7 @@ struct status {
 	void *data;
 	int result;    /* of the request: 0 or negative */
 	uint64_t next; /* from where to go on; 0: that was all */
+	bool has_clients; /* a page had some: no stream may follow */
 };
 
 /**

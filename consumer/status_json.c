@@ -11,7 +11,8 @@ struct status_json {
 	struct json json;
 	char *text;
 	size_t text_bytes;
-	bool has_begun; /* the first page came */
+	bool has_begun;   /* the first page came */
+	bool has_clients; /* the streams are complete: status.c makes sure */
 };
 
 struct status_json *status_json_begin(void)
@@ -125,10 +126,15 @@ static void write_broker(struct json *json, const Sluice__Status *page)
 	json_number(json, "memory_bytes", page->memory_bytes);
 	json_number(json, "memory_limit_bytes", page->memory_limit_bytes);
 	json_number(json, "refused_connections", page->refused_connections);
-	json_open(json, "streams", '[');
-	for (size_t i = 0; i < page->n_streams; i++)
-		write_stream(json, page->streams[i]);
-	json_close(json, ']');
+}
+
+static void begin_clients(struct status_json *s)
+{
+	if (s->has_clients)
+		return;
+	json_close(&s->json, ']');
+	json_open(&s->json, "clients", '[');
+	s->has_clients = true;
 }
 
 int status_json_page(void *data, const Sluice__Status *page)
@@ -137,9 +143,13 @@ int status_json_page(void *data, const Sluice__Status *page)
 	if (!s->has_begun) {
 		json_open(&s->json, NULL, '{');
 		write_broker(&s->json, page);
-		json_open(&s->json, "clients", '[');
+		json_open(&s->json, "streams", '[');
 	}
 	s->has_begun = true;
+	for (size_t i = 0; i < page->n_streams; i++)
+		write_stream(&s->json, page->streams[i]);
+	if (page->n_clients > 0)
+		begin_clients(s);
 	for (size_t i = 0; i < page->n_clients; i++)
 		write_client(&s->json, page->clients[i]);
 	return ferror(s->json.out) ? -ENOMEM : 0;
@@ -147,6 +157,7 @@ int status_json_page(void *data, const Sluice__Status *page)
 
 char *status_json_end(struct status_json *s)
 {
+	begin_clients(s);
 	json_close(&s->json, ']');
 	json_close(&s->json, '}');
 	bool failed = fclose(s->json.out) != 0;

@@ -15,8 +15,8 @@ void avlog_install(bool verbose);
 void avlog_forget(void);
 
 /**
- * "WHAT: REASON", where the reason is what FFmpeg said since avlog_forget(), or else what the number
- * means.
+ * "WHAT: REASON", where the reason is what FFmpeg said since avlog_forget(), or else what the
+ * number means.
  *
  * averror  negative; FFmpeg's numbers that are no errno value become -EIO
  *

@@ -1,6 +1,6 @@
 /*
- * From a lent frame to a picture that an encoder takes: pixel formats, colours, and the one pass over
- * the pixels.
+ * From a lent frame to a picture that an encoder takes: pixel formats, colours, and the one pass
+ * over the pixels.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 
 struct converter;
 
-/* What of a frame an encoder is opened for. Another format needs another encoder, and a new file. */
+/* What of a frame an encoder is opened for. Another format: another encoder, and a new file. */
 struct picture_format {
 	uint32_t fourcc;
 	uint32_t width;                      /* pixels */
@@ -33,8 +33,9 @@ enum AVPixelFormat pixel_format_of(uint32_t fourcc);
 bool pixel_format_is_rgb(enum AVPixelFormat format);
 
 /**
- * The colour tags of what the encoder gets. Only what is converted changes its tags: RGB that becomes
- * YUV does so by BT.709, in limited range unless the pixel format is one of the full-range ones.
+ * The colour tags of what the encoder gets. Only what is converted changes its tags: RGB that
+ * becomes YUV does so by BT.709, in limited range unless the pixel format is one of the full-range
+ * ones.
  *
  * ctx  [borrow] pix_fmt is set; the tags are written
  */

@@ -285,8 +285,8 @@ int encoder_receive(struct encoder *encoder, AVPacket *packet, struct problem *p
 }
 
 /*
- * SVT-AV1 waits for ever in its destructor when it was not told that no picture will follow, and when
- * it was but there has been none: it gets a black one then.
+ * SVT-AV1 waits for ever in its destructor when it was not told that no picture will follow, and
+ * when it was but there has been none: it gets a black one then.
  */
 static void end_codec(struct encoder *e)
 {

@@ -5,8 +5,8 @@
  * much longer: encoder_load() reads the pixels into memory of the encoder's own, encoder_encode()
  * encodes what was loaded. Packets are fetched with encoder_receive() after each.
  *
- * Behind this header is libavcodec with pictures in host memory. An encoder that takes pictures where
- * the GPU has them belongs here as well, and nothing outside needs to know.
+ * Behind this header is libavcodec with pictures in host memory. An encoder that takes pictures
+ * where the GPU has them belongs here as well, and nothing outside needs to know.
  */
 #pragma once
 
@@ -66,8 +66,8 @@ int encoder_check(const struct encoder_settings *settings, struct problem *probl
  * flags        ENCODER_…
  * encoder_out  [give]
  *
- * 0; -EINVAL: a setting that does not work; -EOPNOTSUPP: a format that does not; -ENOMEM; or another
- * negative errno. All with a sentence. May take some 10 ms.
+ * 0; -EINVAL: a setting that does not work; -EOPNOTSUPP: a format that does not; -ENOMEM; or
+ * another negative errno. All with a sentence. May take some 10 ms.
  */
 int encoder_open(struct encoder **encoder_out, const struct encoder_settings *settings,
 	const struct picture_format *format, unsigned flags, struct problem *problem);
@@ -101,7 +101,8 @@ void encoder_unload(struct encoder *encoder);
  */
 int encoder_encode(struct encoder *encoder, int64_t ticks, struct problem *problem);
 
-/* No picture will follow: what the encoder still has comes out of encoder_receive(). 0 or negative. */
+/* No picture will follow: what the encoder still has comes out of encoder_receive(). 0 or
+ * negative. */
 int encoder_drain(struct encoder *encoder, struct problem *problem);
 
 /**

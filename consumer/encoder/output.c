@@ -117,7 +117,7 @@ static int choose_format(const char *path, const char *muxer, const AVOutputForm
 			"FFmpeg has no container \"%s\" here: `ffmpeg -muxers` lists them", muxer);
 	else
 		problem_set(problem, -EINVAL,
-			"the name %s does not say which container: end it with .mp4, .mkv, .ts…, or "
+			"the name %s does not say which container: end it with .mp4, .mkv, .ts, or "
 			"give -f",
 			path);
 	return -EINVAL;
@@ -157,7 +157,8 @@ unsigned output_encoder_flags(const AVOutputFormat *format)
 	unsigned flags = 0;
 	if (format->flags & AVFMT_GLOBALHEADER)
 		flags |= ENCODER_GLOBAL_HEADER;
-	/* mp4 keeps any time that it is given, but has no flag for that: one of the others shows it */
+	/* mp4 keeps any time that it is given, but has no flag for that: one of the others shows
+	 * it */
 	if (!(format->flags & (AVFMT_VARIABLE_FPS | AVFMT_NOTIMESTAMPS | AVFMT_TS_NONSTRICT |
 				      AVFMT_TS_NEGATIVE)))
 		flags |= ENCODER_CONSTANT_RATE;

@@ -27,8 +27,8 @@ typedef int (*output_interrupt_fn)(void *data);
  * codec       [borrow] what shall go into it
  * format_out  lives for ever
  *
- * 0; -EINVAL: no such container, or it cannot hold the codec; or the errno value with which the file
- * cannot be written. All with a sentence.
+ * 0; -EINVAL: no such container, or it cannot hold the codec; or the errno value with which the
+ * file cannot be written. All with a sentence.
  */
 int output_check(const char *path, const char *muxer, const AVCodec *codec,
 	const AVOutputFormat **format_out, struct problem *problem);

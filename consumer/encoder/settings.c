@@ -17,8 +17,8 @@ enum {
 };
 
 /*
- * Each frame is encoded when it comes and comes out at once, with a speed that a desktop can keep up
- * with: what a user gives goes before.
+ * Each frame is encoded when it comes and comes out at once, with a speed that a desktop can keep
+ * up with: what a user gives goes before.
  */
 static const struct {
 	const char *codec, *key, *value;
@@ -44,7 +44,7 @@ static const struct {
 	{ "libaom-av1", "cpu-used", "8" },
 	{ "libaom-av1", "lag-in-frames", "0" },
 	{ "libsvtav1", "preset", "10" },
-	{ "ffv1", "level", "3" },                          /* slices, and so threads */
+	{ "ffv1", "level", "3" }, /* slices, and so threads */
 	{ "ffv1", "slices", "4" },
 	{ "ffv1", "g", "1" },
 };
@@ -86,7 +86,7 @@ static int users_pix_fmt(const char *name, const AVCodec *codec, enum AVPixelFor
 			"there is no pixel format \"%s\": `ffmpeg -pix_fmts` lists them", name);
 	if (!takes(formats_of(codec), format))
 		return problem_set(problem, -EINVAL,
-			"%s does not take pixel format %s: `ffmpeg -h encoder=%s` lists those it does",
+			"%s does not take pixel format %s: `ffmpeg -h encoder=%s` lists its own",
 			codec->name, name, codec->name);
 	*format_out = format;
 	return 0;

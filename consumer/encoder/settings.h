@@ -1,4 +1,4 @@
-/* From what the user asked for to what libavcodec is told: pixel format, quality, private options. */
+/* From what the user asked for to what libavcodec is told: pixel format, quality, options. */
 #pragma once
 
 #include <libavcodec/avcodec.h>

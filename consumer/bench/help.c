@@ -1,0 +1,56 @@
+#include <stdio.h>
+
+#include "consumer/bench/options.h"
+
+static const char text[] =
+	"sluice-bench measures what sluice-broker costs, beside the least that it could cost.\n"
+	"\n"
+	"Usage: sluice-bench [options]\n"
+	"\n"
+	"It starts a broker of its own with a test picture, and as many consumer processes as are asked\n"
+	"for; they use libsluice, and check each frame's number in its pixels. Beside it, in turns, runs\n"
+	"the floor: one process that sends a bare datagram of the same size to as many processes at the\n"
+	"same rate and reads a bare answer from each. What no broker can do without is in the floor too,\n"
+	"so the ratio of the two is what Sluice adds, on any machine.\n"
+	"\n"
+	"Figures:\n"
+	"  cpu      processor time of the broker for one frame and one consumer. \"fan-out\" is what a\n"
+	"           consumer adds: the time of the same broker without consumers, and the thread that\n"
+	"           copies pixels, are taken off (so they are from the floor). \"all of it\" has nothing\n"
+	"           taken off. \"lost\" counts frames that a consumer should have got and did not;\n"
+	"           \"not made in time\", ticks that the source missed because nobody ran it.\n"
+	"  latency  from publishing a frame to a consumer having it. Each waits for those before it, so\n"
+	"           with many consumers it grows with their number.\n"
+	"  size     the same two for 3840x2160 beside 64x64: frames are not copied, so it is the same.\n"
+	"  copy     the one copy that is made, from captured memory into the broker's, beside memcpy().\n"
+	"  first    from connecting to the first frame; the floor connects and gets one datagram.\n"
+	"  gstreamer  the same work done by GStreamer's unixfdsink and unixfdsrc; only where this\n"
+	"           program was built with them, and only if it is asked for: scripts/bench-gstreamer\n"
+	"\n"
+	"A row shows the medians of the rounds, their ratio, and in brackets between which ratios\n"
+	"half of the rounds lie: where these are far apart, something else was running. In a round the\n"
+	"broker and what is beside it run one after the other, the others stand still.\n"
+	"\n"
+	"Options:\n"
+	"  --only NAME         only this figure; may be given several times\n"
+	"  --consumers LIST    how many, for cpu and latency (1,10,100,1000)\n"
+	"  --rounds N          measure so often (20), half a second each\n"
+	"  --seconds N         look for lost frames so long without a break (10)\n"
+	"  --quick             everything once and very short, to see that it works\n"
+	"  --json FILE         write the figures there too\n"
+	"  --broker PATH       the broker to measure; else the one that was built or installed with\n"
+	"                      this program, else the one in $PATH\n"
+	"  --help, --version\n"
+	"\n"
+	"Examples:\n"
+	"  sluice-bench                                  all of it; takes about six minutes\n"
+	"  sluice-bench --only cpu --consumers 1000      a thousand processes\n"
+	"  sluice-bench --only copy --only first --json out.json\n"
+	"\n"
+	"Exit status: 0 measured, also if a target was missed (the table says so); 1 it could not\n"
+	"measure, the sentence says why; 2 the command line.\n";
+
+void help_print(void)
+{
+	fputs(text, stdout);
+}
