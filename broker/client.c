@@ -236,7 +236,7 @@ static void end_by_itself(struct client *client, int result)
 		client_say_bye(client, SLUICE__ERROR_CODE__ERROR_PROTOCOL,
 			"a message that is malformed, unknown, too long, or with too many descriptors");
 	else
-		set_reason(client, 0, result == WIRE_CLOSED ? "closed" : "connection lost");
+		set_reason(client, 0, result == WIRE_CLOSED ? "closed" : strerror(-result));
 }
 
 static void on_packet(void *data, const Sluice__Packet *packet, struct fdset *fds, int result)

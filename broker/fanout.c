@@ -113,11 +113,13 @@ static void make_room(struct subscriber *s)
 	bool mailbox = s->options.delivery == FANOUT_MAILBOX;
 	unsigned depth = mailbox ? 1 : s->options.fifo_depth;
 	while (s->n_waiting >= depth) {
+		struct lease *oldest = list_first(&s->waiting, struct lease, link);
+		assert(oldest);
 		if (mailbox)
 			s->counts.skipped++;
 		else
 			s->counts.dropped++;
-		lease_drop(list_first(&s->waiting, struct lease, link));
+		lease_drop(oldest);
 	}
 }
 

@@ -93,8 +93,9 @@ static void log_write_args(enum log_level level, const char *fmt, va_list args)
 	int used = write_prefix(line, sizeof(line), level);
 	vsnprintf(line + used, sizeof(line) - (size_t)used - 1, fmt, args);
 	text_clean(line + used); /* what a peer or a file gave must not move the cursor */
-	strcat(line, "\n");
-	write_line(line, strlen(line));
+	size_t len = strlen(line);
+	line[len] = '\n';
+	write_line(line, len + 1);
 	errno = saved;
 }
 

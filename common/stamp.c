@@ -1,5 +1,6 @@
 #include "common/stamp.h"
 
+#include <assert.h>
 #include <drm_fourcc.h>
 #include <string.h>
 
@@ -51,6 +52,7 @@ static bool code_bit(uint64_t code, unsigned i)
 
 static void fill_row(uint8_t *row, const struct video_format *format, uint64_t code, uint32_t block)
 {
+	assert(block > 0);
 	for (uint32_t x = 0; x < STAMP_BITS * block; x++) {
 		uint8_t value = code_bit(code, x / block) ? WHITE : BLACK;
 		switch (format->fourcc) {
@@ -59,12 +61,12 @@ static void fill_row(uint8_t *row, const struct video_format *format, uint64_t c
 			row[x] = value;
 			break;
 		case DRM_FORMAT_YUYV:
-			row[2 * x] = value;
-			row[2 * x + 1] = 128;
+			row[(size_t)2 * x] = value;
+			row[(size_t)2 * x + 1] = 128;
 			break;
 		default:
 			memset(row + (size_t)4 * x, value, 3);
-			row[4 * x + 3] = 255;
+			row[(size_t)4 * x + 3] = 255;
 		}
 	}
 }

@@ -9,12 +9,12 @@ int main(int argc, char **argv)
 	struct sluice_frame *frame;
 
 	if (sluice_connect(&conn, NULL) < 0 ||
-		sluice_subscribe(conn, argc > 1 ? argv[1] : "desktop", NULL, &view) < 0)
+		sluice_subscribe(conn, argc > 1 ? argv[1] : "test", NULL, &view) < 0)
 		errx(1, "%s", sluice_error(conn));
 	while (sluice_wait(conn, -1) >= 0)
 		while (sluice_view_next(view, &frame) > 0) {
-			printf("frame %llu: %ux%u, first byte %u\n", (unsigned long long)frame->seq,
-				frame->width, frame->height, frame->data[0][0]);
+			printf("%lu: %ux%u\n", (unsigned long)frame->seq, frame->width,
+				frame->height);
 			sluice_frame_release(frame);
 		}
 	errx(1, "%s", sluice_error(conn));

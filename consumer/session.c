@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/clock.h"
 #include "consumer/text.h"
@@ -45,7 +46,7 @@ int session_begin(struct sluice *conn)
 /* Would another try meet with the same answer? */
 static bool is_final(int r)
 {
-	return r == -EPROTO || r == -EACCES;
+	return r == -EPROTO || r == -EACCES || r == -EMFILE;
 }
 
 static void retry_later(struct sluice *conn)
@@ -188,6 +189,17 @@ static int handle(struct sluice *conn, size_t len, struct fdset *fds)
 	return rule->fn(conn, packet, fds);
 }
 
+/* They are closed again as soon as the memory is mapped. */
+static int explain_no_descriptors(struct sluice *conn)
+{
+	struct rlimit limit = { 0 };
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return conn_error(conn, -EMFILE, SLUICE_ERROR_NONE,
+		"this process may open no more descriptors: a view needs up to %d free ones for a "
+		"moment, and the limit is %llu: raise it (ulimit -n)",
+		WIRE_SLOTS_MAX + 1, (unsigned long long)limit.rlim_cur);
+}
+
 /* 0: nothing is there; 1: a message was handled; negative: the session is over. */
 static int receive(struct sluice *conn)
 {
@@ -197,9 +209,10 @@ static int receive(struct sluice *conn)
 	if (r == WIRE_AGAIN)
 		return 0;
 	if (r == -EPROTO)
-		return conn_protocol_error(conn,
-			"a message that is too long, or has more descriptors than this process "
-			"may open (ulimit -n)");
+		return conn_protocol_error(
+			conn, "a message that is too long, or has too many descriptors");
+	if (r == -EMFILE)
+		return explain_no_descriptors(conn);
 	if (r < 0 || r == WIRE_CLOSED)
 		return -ECONNRESET;
 	r = handle(conn, len, &fds);

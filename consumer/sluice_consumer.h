@@ -112,7 +112,8 @@ SLUICE_API int sluice_fd(const struct sluice *conn);
  * Read what the broker sent. Never blocks.
  *
  * The number of frames that wait in all views (0 if none), or negative: -ECONNRESET when the broker
- * is gone (without SLUICE_RECONNECT), -EPROTO. The connection can then only be closed.
+ * is gone (without SLUICE_RECONNECT); -EPROTO; -EMFILE: this process may not open the descriptors
+ * of a view's memory. The connection can then only be closed.
  */
 SLUICE_API int sluice_dispatch(struct sluice *conn);
 

@@ -14,8 +14,8 @@ struct status {
 	uint32_t request; /* that is waited for; 0: none */
 	status_fn fn;
 	void *data;
-	int result;    /* of the request: 0 or negative */
-	uint64_t next; /* from where to go on; 0: that was all */
+	int result;       /* of the request: 0 or negative */
+	uint64_t next;    /* from where to go on; 0: that was all */
 	bool has_clients; /* a page had some: no stream may follow */
 };
 

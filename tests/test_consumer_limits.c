@@ -1,6 +1,9 @@
 /* libsluice: every number and text that the broker or the user controls, one past its limit. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "tests/consumer_fixture.h"
 
@@ -184,4 +187,54 @@ TEST(a_request_past_a_limit_is_refused_here)
 	CHECK(!view);
 	sluice_close(conn);
 	fake_stop(&fake);
+}
+
+/* --- Descriptors ------------------------------------------------------------------------------*/
+
+static void script_generation(struct fake *fake)
+{
+	static struct fake_memory memory;
+	uint32_t offset[4], stride[4];
+	Sluice__Generation generation;
+	fake_welcome(fake, 1);
+	fake_subscribed(fake, 1);
+	fake_memory_init(&memory, 1, 0);
+	fake_describe(&memory, &generation, offset, stride);
+	struct fdset fds = fake_memory_fds(&memory);
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	packet.body_case = SLUICE__PACKET__BODY_GENERATION;
+	packet.generation = &generation;
+	fake_send(fake, &packet, &fds);
+	fake_tell(fake);
+	fake_expect_end(fake);
+	fake_memory_finish(&memory);
+}
+
+static void leave_descriptors(unsigned n, struct rlimit *old_out)
+{
+	int lowest = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	CHECK(lowest >= 0 && getrlimit(RLIMIT_NOFILE, old_out) == 0);
+	close(lowest);
+	struct rlimit limit = { (rlim_t)lowest + n, old_out->rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+TEST(a_process_without_free_descriptors_is_told_to_raise_its_limit)
+{
+	static const unsigned flags[] = { 0, SLUICE_RECONNECT };
+	if (test_under_valgrind())
+		test_skip("valgrind takes the descriptors all the same");
+	for (unsigned i = 0; i < 2; i++) {
+		struct session s;
+		struct rlimit old;
+		begin(&s, script_generation, NULL, flags[i]);
+		fake_await(&s.fake);
+		leave_descriptors(FAKE_SLOTS / 2, &old);
+		CHECK_EQ(wait_for_end(s.conn), -EMFILE);
+		CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+		CHECK(strstr(sluice_error(s.conn), "ulimit -n"));
+		CHECK(!strstr(sluice_error(s.conn), "bug"));
+		CHECK_EQ(sluice_error_code(s.conn), SLUICE_ERROR_NONE);
+		end(&s);
+	}
 }

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "tests/e2e.h"
+#include "tests/program.h"
 #include "tests/test.h"
 #include "tests/video.h"
 
@@ -393,4 +394,13 @@ TEST(help_and_version_are_on_the_standard_output)
 	run_to_end(&run, NULL, "--version");
 	CHECK_EQ(run.status, 0);
 	CHECK(stat(run.out, &st) == 0 && st.st_size > 20);
+}
+
+TEST(help_that_could_not_be_written_is_a_failure)
+{
+	enum { ROOM = 100 }; /* bytes: for the sentence, but not for the help */
+	static struct program program;
+	program_run(&program, (const char *const[]){ SLUICE_ENCODE, "--help", NULL }, ROOM);
+	CHECK_EQ(program.status, 1);
+	CHECK(strstr(program.err, "cannot write to the standard output"));
 }

@@ -422,6 +422,33 @@ TEST(an_odd_size_is_cropped_for_h264_and_kept_by_ffv1)
 	}
 }
 
+TEST(ffv1_takes_sizes_that_cannot_be_cut_in_four)
+{
+	static const struct {
+		const char *name;
+		uint32_t width, height;
+	} rows[] = {
+		{ "1x1", 1, 1 },
+		{ "3x3", 3, 3 },
+		{ "1x500", 1, 500 },
+		{ "41x43", 41, 43 },
+		{ "64x65", 64, 65 },
+		{ "67x67", 67, 67 },
+		{ "643x361", 643, 361 },
+	};
+	for (size_t i = 0; i < N(rows); i++) {
+		struct video_format format;
+		const char *path = path_in_tmp("x.mkv");
+		CHECK_EQ(format_layout(DRM_FORMAT_YUV420, rows[i].width, rows[i].height, &format),
+			0);
+		make_file(path, &lossless, &format, 5);
+		struct video_summary s = video_summarize(path);
+		CHECK_ROW(s.frames == FRAMES, rows[i].name);
+		CHECK_ROW((uint32_t)s.width == rows[i].width, rows[i].name);
+		CHECK_ROW((uint32_t)s.height == rows[i].height, rows[i].name);
+	}
+}
+
 TEST(a_big_picture_is_converted_by_several_threads_without_a_seam)
 {
 	struct video_format format;

@@ -99,13 +99,18 @@ static void script_status(struct fake *fake)
 	fake_expect_end(fake);
 }
 
-static void ls(fake_script script, const char *option)
+static void ls_row(fake_script script, const char *option, const void *row)
 {
 	struct fake fake;
-	fake_start(&fake, script, NULL);
+	fake_start(&fake, script, row);
 	const char *argv[] = { SLUICE, "ls", "--socket", fake.address.sun_path, option, NULL };
 	program_run(&program, argv, 0);
 	fake_stop(&fake);
+}
+
+static void ls(fake_script script, const char *option)
+{
+	ls_row(script, option, NULL);
 }
 
 static const char document[] =
@@ -227,6 +232,122 @@ TEST(a_status_that_goes_in_a_circle_ends)
 	CHECK_STR(program.out, "");
 }
 
+/* --- Many pages -------------------------------------------------------------------------------*/
+
+/* As many streams, then clients, as a page may have; `from` and `next` are their numbers. */
+static void send_page(
+	struct fake *fake, size_t n_streams, size_t n_clients, uint64_t from, uint64_t next)
+{
+	Sluice__StreamInfo info[WIRE_STATUS_STREAMS];
+	Sluice__StreamStatus stream[WIRE_STATUS_STREAMS], *streams[WIRE_STATUS_STREAMS];
+	Sluice__ClientStatus client[WIRE_STATUS_CLIENTS], *clients[WIRE_STATUS_CLIENTS];
+	char name[WIRE_STATUS_STREAMS][16];
+	Sluice__Status status = SLUICE__STATUS__INIT;
+	for (size_t i = 0; i < n_streams; i++) {
+		sluice__stream_info__init(&info[i]);
+		sluice__stream_status__init(&stream[i]);
+		snprintf(name[i], sizeof(name[i]), "s%zu.", (size_t)from + i);
+		info[i].name = name[i];
+		stream[i].info = &info[i];
+		streams[i] = &stream[i];
+	}
+	for (size_t i = 0; i < n_clients; i++) {
+		sluice__client_status__init(&client[i]);
+		client[i].client = from + i;
+		clients[i] = &client[i];
+	}
+	status.n_streams = n_streams;
+	status.streams = streams;
+	status.n_clients = n_clients;
+	status.clients = clients;
+	status.next = next;
+	send_status(fake, &status, from);
+}
+
+struct pages {
+	const char *what;
+	struct {
+		size_t n_streams, n_clients;
+	} page[4];
+	unsigned n;
+	const char *streams; /* what the document says, from here to its end */
+};
+
+#define STREAM(name)                                                                  \
+	"{\"name\":\"" name "\",\"state\":\"waiting\",\"text\":\"\",\"source\":\"\"," \
+	"\"format\":\"\",\"width\":0,\"height\":0,\"views\":[]}"
+#define CLIENT(n)                                                                                 \
+	"{\"client\":" n ",\"name\":\"\",\"pid\":0,\"uid\":0,\"connected_ns\":0,\"ended\":false," \
+	"\"ended_ns\":0,\"reason\":\"\",\"fds\":0,\"subscriptions\":[]}"
+
+static const struct pages pages[] = {
+	{ "nothing", { { 0, 0 } }, 1, "\"streams\":[],\"clients\":[]}\n" },
+	{ "clients alone", { { 0, 0 }, { 0, 1 } }, 2,
+		"\"streams\":[],\"clients\":[" CLIENT("1") "]}\n" },
+	{ "streams alone", { { 1, 0 }, { 1, 0 } }, 2,
+		"\"streams\":[" STREAM("s0.") "," STREAM("s1.") "],\"clients\":[]}\n" },
+	{ "both", { { 1, 0 }, { 1, 1 }, { 0, 1 } }, 3,
+		"\"streams\":[" STREAM("s0.") "," STREAM("s1.") "],\"clients\":[" CLIENT(
+			"1") "," CLIENT("2") "]}\n" },
+};
+
+static void script_pages(struct fake *fake)
+{
+	const struct pages *row = fake->row;
+	fake_welcome(fake, 1);
+	for (unsigned i = 0; i < row->n; i++)
+		send_page(fake, row->page[i].n_streams, row->page[i].n_clients, i,
+			i + 1 < row->n ? i + 1 : 0);
+	fake_expect_end(fake);
+}
+
+TEST(json_goes_on_from_page_to_page)
+{
+	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		ls_row(script_pages, "--json", &pages[i]);
+		CHECK_ROW(program.status == 0, pages[i].what);
+		const char *streams = strstr(program.out, "\"streams\":");
+		CHECK_ROW(streams && strcmp(streams, pages[i].streams) == 0, pages[i].what);
+	}
+}
+
+enum { MANY_PAGES = 2000 };
+
+/* 33 streams on 3 pages, then more clients than a thousand pages have. */
+static void script_many(struct fake *fake)
+{
+	fake_welcome(fake, 1);
+	send_page(fake, WIRE_STATUS_STREAMS, 0, 0, 16);
+	send_page(fake, WIRE_STATUS_STREAMS, 0, 16, 32);
+	send_page(fake, 1, 0, 32, 40);
+	for (uint64_t i = 5; i < MANY_PAGES; i++)
+		send_page(fake, 0, 1, i * WIRE_STATUS_CLIENTS, (i + 1) * WIRE_STATUS_CLIENTS);
+	send_page(fake, 0, 1, MANY_PAGES * WIRE_STATUS_CLIENTS, 0);
+	fake_expect_end(fake);
+}
+
+TEST(as_many_streams_and_clients_as_a_broker_has_are_shown)
+{
+	static const char *const ways[] = { "--json", NULL };
+	for (unsigned i = 0; i < 2; i++) {
+		ls_row(script_many, ways[i], NULL);
+		CHECK_STR(program.err, "");
+		CHECK_EQ(program.status, 0);
+		CHECK(strstr(program.out, "s0.") && strstr(program.out, "s16.") &&
+			strstr(program.out, "s32."));
+	}
+}
+
+static const struct pages late_stream = { "late", { { 0, 1 }, { 1, 0 } }, 2, NULL };
+
+TEST(a_stream_behind_the_clients_is_the_brokers_mistake)
+{
+	ls_row(script_pages, "--json", &late_stream);
+	CHECK_EQ(program.status, 1);
+	CHECK(strstr(program.err, "a stream behind the clients"));
+	CHECK_STR(program.out, "");
+}
+
 static void script_half(struct fake *fake)
 {
 	fake_welcome(fake, 1);
@@ -240,6 +361,17 @@ TEST(a_broker_that_dies_between_two_pages_is_told)
 	CHECK_EQ(program.status, 1);
 	CHECK(strstr(program.err, "stopped or killed"));
 	CHECK_STR(program.out, "");
+}
+
+TEST(help_that_could_not_be_written_is_a_failure)
+{
+	enum { ROOM = 100 }; /* bytes: for the sentence, but not for the help */
+	static const char *const rows[][4] = { { SLUICE, "--help" }, { SLUICE, "ls", "--help" } };
+	for (unsigned i = 0; i < 2; i++) {
+		program_run(&program, rows[i], ROOM);
+		CHECK_EQ(program.status, 1);
+		CHECK(strstr(program.err, "cannot write to the standard output"));
+	}
 }
 
 TEST(wrong_usage_is_status_2_and_teaches)

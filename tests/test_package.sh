@@ -2,7 +2,8 @@
 # tests/test_package.sh BUILD-DIR COMPILER [SANITIZERS]
 #
 # Installs libsluice into a folder of its own and uses it as a stranger would: pkg-config, CMake,
-# and nothing of this tree but the installed files. Then looks at what the library exports.
+# and nothing of this tree but the installed files and the README's program. Then looks at what the
+# library exports. Last, installs everything, and sees that it starts from wherever it is.
 set -eu
 build=$(realpath "$1")
 compiler=$2
@@ -26,8 +27,11 @@ export PKG_CONFIG_PATH=${pc%/*}
 library=$(find "$dir/moved" -name 'libsluice.so.0')
 export LD_LIBRARY_PATH=${library%/*}
 
-cp "$source/consumer/example.c" "$dir/example.c"
 cd "$dir"
+# shellcheck disable=SC2016 # the README's fence, no command
+sed -n '/^```c$/,/^```$/{/^```/!p}' "$source/README.md" >example.c
+diff "$source/consumer/example.c" example.c >difference ||
+	fail "consumer/example.c (<) and README.md (>) differ: $(cat difference)"
 pkg-config --exists sluice || fail "pkg-config does not find sluice"
 # shellcheck disable=SC2046 # words are wanted
 "$compiler" "${flags[@]}" -o example example.c $(pkg-config --cflags --libs sluice) ||
@@ -74,5 +78,22 @@ sed 's/$/@@SLUICE_0/' declared | diff - exported >difference ||
 	fail "declared (<) and exported (>) differ: $(cat difference)"
 readelf -d "$library" | grep -q 'SONAME.*\[libsluice.so.0\]' ||
 	fail "the SONAME is not libsluice.so.0"
+
+# DESTDIR catches what ignores the prefix.
+DESTDIR="$dir/root" cmake --install "$build" --prefix /odd/prefix >log ||
+	fail "cmake --install: $(cat log)"
+strays=$(find root -path root/odd/prefix -prune -o ! -type d -print)
+[ -z "$strays" ] || fail "installed outside of the prefix: $strays"
+mv root/odd/prefix everything
+for unit in sluice.service sluice.socket; do
+	[ -f "everything/lib/systemd/user/$unit" ] || fail "$unit is not installed"
+done
+for program in everything/bin/*; do
+	said=$(env -u LD_LIBRARY_PATH "$program" --version 2>&1) ||
+		fail "$program --version does not start: $said"
+done
+for program in sluice sluice-broker sluice-snap; do
+	[ -x "everything/bin/$program" ] || fail "$program is not installed"
+done
 
 echo "the installed package compiles, links and runs; $(wc -l <exported) functions exported"

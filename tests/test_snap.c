@@ -305,6 +305,14 @@ TEST(a_stream_that_does_not_exist_is_told)
 	CHECK(!exists("out.png"));
 }
 
+TEST(help_that_could_not_be_written_is_a_failure)
+{
+	enum { ROOM = 100 }; /* bytes: for the sentence, but not for the help */
+	program_run(&program, (const char *const[]){ SLUICE_SNAP, "--help", NULL }, ROOM);
+	CHECK_EQ(program.status, 1);
+	CHECK(strstr(program.err, "cannot write to the standard output"));
+}
+
 TEST(wrong_usage_is_status_2_and_teaches)
 {
 	static const char *const rows[][6] = {

@@ -238,7 +238,7 @@ TEST(a_receiver_without_free_descriptors_gets_none_of_them)
 	limit = old;
 	limit.rlim_cur = (rlim_t)next + 2; /* two of the four */
 	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	CHECK_EQ(wire_recv(pair[1], data, sizeof(data), &len, &got), -EPROTO);
+	CHECK_EQ(wire_recv(pair[1], data, sizeof(data), &len, &got), -EMFILE);
 	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
 	CHECK_EQ(got.n, 0);
 	close_pair(pair);

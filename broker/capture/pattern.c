@@ -56,8 +56,8 @@ static void draw_row(uint8_t *row, const struct video_format *f, unsigned plane,
 		else if (f->fourcc == DRM_FORMAT_YUV420 && plane > 0 && !(x & 1))
 			row[x / 2] = plane == 1 ? cb[c] : cr[c];
 		else if (f->fourcc == DRM_FORMAT_YUYV) {
-			row[2 * x] = luma[c];
-			row[2 * x + 1] = x & 1 ? cr[c] : cb[c];
+			row[(size_t)2 * x] = luma[c];
+			row[(size_t)2 * x + 1] = x & 1 ? cr[c] : cb[c];
 		} else if (f->n_planes > 1 && plane == 0)
 			row[x] = luma[c];
 		else if (f->n_planes == 1)

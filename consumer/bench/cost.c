@@ -20,12 +20,10 @@ void fanout_cost_add(struct fanout_cost *cost, const struct turn *measured,
 	series_add(&cost->cost, m.busy - m.alone, b.busy - b.alone);
 }
 
-struct row *fanout_cost_report(
-	struct report *report, const struct row *row, struct fanout_cost *cost)
+void fanout_cost_report(struct report *report, const struct row *row, struct fanout_cost *cost)
 {
 	struct pair busy = series_medians(&cost->busy), alone = series_medians(&cost->alone);
 	struct row *added = report_add(report, row, &cost->cost);
 	added->measured = busy.measured - alone.measured;
 	added->beside = busy.beside - alone.beside;
-	return added;
 }

@@ -35,8 +35,7 @@ void fanout_cost_add(struct fanout_cost *cost, const struct turn *measured,
 	const struct turn *beside, unsigned consumers);
 
 /* As report_add(); the difference of the medians, which is steadier than the median difference. */
-struct row *fanout_cost_report(
-	struct report *report, const struct row *row, struct fanout_cost *cost);
+void fanout_cost_report(struct report *report, const struct row *row, struct fanout_cost *cost);
 
 /* cpu, latency: the same rounds. */
 int figure_fanout(struct report *report, const struct plan *plan, struct failure *failure);

@@ -104,7 +104,7 @@ int main(int argc, char **argv)
 	struct failure failure = { .text = "failed" };
 	int r = options_parse(&options, argc, argv);
 	if (r == OPTIONS_EXIT)
-		return EXIT_SUCCESS;
+		return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 	if (r < 0)
 		return EXIT_USAGE;
 	catch_signals();

@@ -298,7 +298,8 @@ static void parse_watch(const char *text, struct ls_options *options)
 			watch_max_s);
 }
 
-static void parse(int argc, char **argv, struct ls_options *options)
+/* False: --help was printed, nothing else is to do. */
+static bool parse(int argc, char **argv, struct ls_options *options)
 {
 	static const struct option longs[] = {
 		{ "socket", required_argument, NULL, 's' },
@@ -321,19 +322,21 @@ static void parse(int argc, char **argv, struct ls_options *options)
 			break;
 		case 'h':
 			fputs(help, stdout);
-			exit(EXIT_SUCCESS);
+			return false;
 		default:
 			errx(EXIT_USAGE, "try sluice ls --help");
 		}
 	if (optind < argc)
 		errx(EXIT_USAGE, "%s is too much: try sluice ls --help", argv[optind]);
+	return true;
 }
 
 int ls_main(int argc, char **argv)
 {
 	struct ls_options options = { 0 };
 	struct sluice *conn = NULL;
-	parse(argc, argv, &options);
+	if (!parse(argc, argv, &options))
+		return EXIT_SUCCESS;
 	struct sluice_options how = { .socket = options.socket, .name = "sluice ls" };
 	if (sluice_connect(&conn, &how) < 0)
 		errx(EXIT_FAILURE, "%s", sluice_error(NULL));

@@ -38,7 +38,7 @@ static void print_help(FILE *out)
 		out);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 	if (!name) {
@@ -57,4 +57,12 @@ int main(int argc, char **argv)
 		if (strcmp(commands[i].name, name) == 0)
 			return commands[i].main(argc - 1, argv + 1);
 	errx(EXIT_USAGE, "there is no command %s: try sluice --help", name);
+}
+
+int main(int argc, char **argv)
+{
+	int status = run(argc, argv);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		err(EXIT_FAILURE, "cannot write to the standard output");
+	return status;
 }

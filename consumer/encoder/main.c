@@ -27,6 +27,15 @@ static int complain(int status, const struct problem *problem)
 	return status;
 }
 
+/* --help or --version was printed, perhaps onto a full disk. */
+static int finish_telling(struct problem *problem)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EXIT_COMPLETE;
+	problem_set(problem, -EIO, "cannot write to the standard output: %s", strerror(errno));
+	return complain(EXIT_EARLY, problem);
+}
+
 static int record_and_report(const struct options *options, const AVOutputFormat *format,
 	FILE *stats_file, struct problem *problem)
 {
@@ -64,7 +73,7 @@ int main(int argc, char **argv)
 	if (r < 0)
 		return complain(EXIT_USAGE, &problem);
 	if (r == OPTIONS_DONE)
-		return EXIT_COMPLETE;
+		return finish_telling(&problem);
 	avlog_install(options.verbose);
 	if ((r = check(&options, &format, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);

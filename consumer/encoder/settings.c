@@ -12,8 +12,9 @@ enum {
 	GOP_BACKSTOP_S = 2, /* for encoders that do not hear of the key frame each second */
 	QSCALE_USUAL = 3,   /* of 1 to 31: visually clean */
 	PIXELS_PER_BIT = 10,
-	KEY_MAX = 64,    /* bytes of an option's name */
-	LABEL_MAX = 128, /* bytes of an option as a sentence shows it */
+	KEY_MAX = 64,         /* bytes of an option's name */
+	LABEL_MAX = 128,      /* bytes of an option as a sentence shows it */
+	SLICED_SIDE_MIN = 64, /* pixels: FFV1 finds a way to cut any such picture */
 };
 
 /*
@@ -44,8 +45,6 @@ static const struct {
 	{ "libaom-av1", "cpu-used", "8" },
 	{ "libaom-av1", "lag-in-frames", "0" },
 	{ "libsvtav1", "preset", "10" },
-	{ "ffv1", "level", "3" }, /* slices, and so threads */
-	{ "ffv1", "slices", "4" },
 	{ "ffv1", "g", "1" },
 };
 
@@ -300,6 +299,17 @@ static void set_live_defaults(AVCodecContext *ctx)
 				AV_OPT_SEARCH_CHILDREN);
 }
 
+/*
+ * FFV1's version 3 has slices, and so threads. How many fit depends on the size in ways that only
+ * the codec knows, and for a small picture there may be none that it takes.
+ */
+static void set_ffv1_version(AVCodecContext *ctx)
+{
+	if (ctx->codec_id == AV_CODEC_ID_FFV1 && ctx->width >= SLICED_SIDE_MIN &&
+		ctx->height >= SLICED_SIDE_MIN)
+		ctx->level = 3;
+}
+
 static bool is_tuned_for_latency(AVCodecContext *ctx)
 {
 	uint8_t *tune = NULL;
@@ -327,6 +337,7 @@ int settings_apply(
 	ctx->framerate = rate;
 	ctx->gop_size = (int)av_rescale(GOP_BACKSTOP_S, rate.num, rate.den);
 	set_live_defaults(ctx);
+	set_ffv1_version(ctx);
 	if (settings->gop >= 0)
 		ctx->gop_size = (int)settings->gop;
 	int r = set_preset_or_tune(ctx, "preset", settings->preset, problem);

@@ -31,7 +31,7 @@ static const char help[] =
 	"  sluice-snap --stream desktop now.png\n"
 	"  sluice-snap --stream desktop - | feh -\n"
 	"\n"
-	"exit status: 0 written, 1 failed (no broker, no frame, disk full), 2 wrong usage\n";
+	"exit status: 0 written, 1 failed (no broker, no frame, disk full), 2 wrong usage";
 
 struct options {
 	const char *socket;
@@ -50,6 +50,13 @@ static double parse_timeout(const char *text)
 		errx(EXIT_USAGE, "--timeout %s: give seconds from %g to %g", text, timeout_min_s,
 			timeout_max_s);
 	return s;
+}
+
+static _Noreturn void tell(const char *text)
+{
+	if (puts(text) < 0 || fflush(stdout) != 0)
+		err(EXIT_FAILURE, "cannot write to the standard output");
+	exit(EXIT_SUCCESS);
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
@@ -75,11 +82,9 @@ static void parse_options(int argc, char **argv, struct options *o)
 			o->timeout_s = parse_timeout(optarg);
 			break;
 		case 'h':
-			fputs(help, stdout);
-			exit(EXIT_SUCCESS);
+			tell(help);
 		case 'v':
-			puts("sluice-snap " SLUICE_VERSION);
-			exit(EXIT_SUCCESS);
+			tell("sluice-snap " SLUICE_VERSION);
 		default:
 			errx(EXIT_USAGE, "try sluice-snap --help");
 		}
