@@ -367,7 +367,8 @@ static void add_leases(struct books *b, const struct subscriber *s, unsigned str
 
 static void add_client(struct books *b, const struct client *client)
 {
-	unsigned in_flight = 0;
+	unsigned in_flight =
+		client->fds_orphaned; /* of subscriptions that ended before it answered */
 	for (unsigned i = 0; i < client->n_subscriptions; i++) {
 		const struct subscription *s = client->subscription[i];
 		unsigned k = stream_index(s->view->stream);
