@@ -2,6 +2,7 @@
  * The one copy of a frame: out of captured memory into a slot, by the very function that the broker
  * uses on its worker thread, beside memcpy() of as many bytes between the same two mappings.
  */
+#include <assert.h>
 #include <drm_fourcc.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -143,6 +144,7 @@ static int copy_as_the_broker(struct copy *c)
 
 static int copy_plainly(struct copy *c)
 {
+	assert(c->slot.map && c->source.map);
 	memcpy(c->slot.map, c->source.map, c->payload_bytes);
 	__asm__ volatile("" ::: "memory"); /* it is not left out */
 	return 0;

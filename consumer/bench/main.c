@@ -7,7 +7,7 @@
 #include "common/clock.h"
 #include "consumer/bench/options.h"
 
-enum { ROUND_MS = 500, QUICK_MS = 200 };
+enum { ROUND_MS = 500, QUICK_MS = 150 };
 
 static void on_signal(int signo)
 {

@@ -48,7 +48,7 @@ static int take_turns(struct sizes *s, uint64_t window_ns, struct failure *failu
 	int r = stand_turn(s->large, window_ns, &of_large, failure);
 	if (r == 0)
 		r = stand_turn(s->small, window_ns, &of_small, failure);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	fanout_cost_add(&s->cost, &of_large, &of_small, CONSUMERS);
 	series_add(&s->p50, of_large.tally.p50_ns * us, of_small.tally.p50_ns * us);

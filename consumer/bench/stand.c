@@ -104,7 +104,7 @@ int stand_turn(struct stand *s, uint64_t window_ns, struct turn *turn_out, struc
 		r = watch_crowd(s, window_ns, true, &busy, failure);
 	if (r == 0)
 		r = crowd_tally(s->crowd, s->scene.fps, &turn.tally, failure);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	double made = (double)window_ns / NS_PER_S * s->scene.fps;
 	double sent = (double)turn.tally.frames / s->scene.consumers;
