@@ -126,8 +126,12 @@ def main():
         print('portal: asking the desktop for a screen; it may ask you which one', flush=True)
         node = cast.open()
         remote_fd = cast.remote_fd()
-    except (GLib.Error, Refused) as error:
-        print('portal-cast.py: no screen cast: %s' % error, file=sys.stderr)
+    except Refused as refusal:
+        print('portal-cast.py: no screen cast: %s' % refusal, file=sys.stderr)
+        return 70
+    except GLib.Error as error:
+        print('portal-cast.py: no screen cast: %s: is xdg-desktop-portal running, with the backend '
+              'of this desktop?' % error.message, file=sys.stderr)
         return 70
     return run(sys.argv[1:], node, remote_fd)
 
