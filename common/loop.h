@@ -43,7 +43,8 @@ void loop_stop(struct loop *loop);
 int loop_watch(struct loop *loop, struct watch **watch_out, int fd, unsigned events, loop_fn fn,
 	void *data);
 
-/* A timer that is not running yet; resolution about 1 ms. watch_out [give]. */
+/* A timer that is not running yet; resolution some ms: it may be early by a tick of
+ * the kernel's coarse clock. watch_out [give]. */
 int loop_timer(struct loop *loop, struct watch **watch_out, loop_fn fn, void *data);
 
 /* Call once after delay_ns from now; a running timer is set anew. */
