@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
@@ -11,6 +10,10 @@
 struct loop {
 	struct event_base *base;
 	unsigned n_watches;
+	bool stopped;
+	struct list spins;
+	struct list *next_spin;    /* while they are called: where to go on */
+	struct loop_spin *calling; /* whose fn runs now, unless it has ended itself */
 };
 
 struct watch {
@@ -28,6 +31,7 @@ int loop_create(struct loop **loop_out)
 	loop->base = event_base_new();
 	if (!loop->base)
 		return -ENOMEM;
+	list_init(&loop->spins);
 	*loop_out = TAKE_PTR(loop);
 	return 0;
 }
@@ -37,19 +41,70 @@ struct loop *loop_destroy(struct loop *loop)
 	if (!loop)
 		return NULL;
 	assert(loop->n_watches == 0);
+	assert(list_empty(&loop->spins));
 	event_base_free(loop->base);
 	free(loop);
 	return NULL;
 }
 
+/* Each may end itself or another: loop_unspin() keeps next_spin right. */
+static void call_spins(struct loop *loop)
+{
+	for (struct list *at = loop->spins.next; at != &loop->spins; at = loop->next_spin) {
+		struct loop_spin *spin = container_of(at, struct loop_spin, link);
+		loop->next_spin = at->next;
+		loop->calling = spin;
+		bool more = spin->fn(spin->data);
+		/* one that ended itself may be gone */
+		if (!more && loop->calling == spin)
+			loop_unspin(spin);
+		loop->calling = NULL;
+		if (loop->stopped)
+			return;
+	}
+}
+
+/* One turn at a time: what spins is called between them. */
 int loop_run(struct loop *loop)
 {
-	return event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0 ? -EIO : 0;
+	loop->stopped = false;
+	while (!loop->stopped) {
+		int how = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
+		if (!list_empty(&loop->spins))
+			how |= EVLOOP_NONBLOCK;
+		if (event_base_loop(loop->base, how) < 0)
+			return -EIO;
+		if (!loop->stopped)
+			call_spins(loop);
+	}
+	return 0;
 }
 
 void loop_stop(struct loop *loop)
 {
+	loop->stopped = true;
 	event_base_loopbreak(loop->base);
+}
+
+void loop_spin(struct loop *loop, struct loop_spin *spin, loop_spin_fn fn, void *data)
+{
+	assert(!spin->loop);
+	*spin = (struct loop_spin){ .loop = loop, .fn = fn, .data = data };
+	/* in front: one that begins while they are called has its first call in the next turn */
+	list_insert(loop->spins.next, &spin->link);
+}
+
+void loop_unspin(struct loop_spin *spin)
+{
+	struct loop *loop = spin->loop;
+	if (!loop)
+		return;
+	if (loop->next_spin == &spin->link)
+		loop->next_spin = spin->link.next;
+	if (loop->calling == spin)
+		loop->calling = NULL;
+	list_remove(&spin->link);
+	spin->loop = NULL;
 }
 
 static void on_event(evutil_socket_t fd, short what, void *data)

@@ -7,9 +7,11 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/cleanup.h"
+#include "common/list.h"
 
 struct loop;
 struct watch;
@@ -24,7 +26,7 @@ typedef void (*loop_fn)(void *data);
 /* loop_out [give]. 0 or -ENOMEM. */
 int loop_create(struct loop **loop_out);
 
-/* Asserts that nothing is watched any more. Takes NULL. Returns NULL. */
+/* Asserts that nothing is watched any more, and nothing spins. Takes NULL. Returns NULL. */
 struct loop *loop_destroy(struct loop *loop);
 
 /* Runs callbacks until loop_stop(). Blocks. 0 or negative errno. */
@@ -32,6 +34,28 @@ int loop_run(struct loop *loop);
 
 /* loop_run() returns after the callback that is running now. */
 void loop_stop(struct loop *loop);
+
+/* Called once in each turn of the loop. False: it is enough. */
+typedef bool (*loop_spin_fn)(void *data);
+
+/* Something that is polled for without sleep. The caller's memory, zeroed; the loop's fields. */
+struct loop_spin {
+	struct list link;
+	struct loop *loop; /* NULL: not spinning */
+	loop_spin_fn fn;
+	void *data;
+};
+
+/**
+ * Call fn between the turns of the loop, which does not sleep meanwhile: descriptors and timers are
+ * served as before. A turn takes a microsecond of its own, so fn had better poll for some too.
+ *
+ * spin  [borrow] until fn returns false or loop_unspin(); not spinning yet (asserted)
+ */
+void loop_spin(struct loop *loop, struct loop_spin *spin, loop_spin_fn fn, void *data);
+
+/* fn is not called after this, which may be called from it. Nothing if it does not spin. */
+void loop_unspin(struct loop_spin *spin);
 
 /**
  * Call fn whenever the descriptor is ready (level-triggered).

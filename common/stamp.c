@@ -6,14 +6,7 @@
 
 enum { BLOCK_MAX = 16, BLACK = 16, WHITE = 235, THRESHOLD = 128 };
 
-/* Where the blocks are: the same for the one who draws and the one who reads. */
-struct grid {
-	uint32_t block; /* pixels, width and height of a block */
-	uint32_t pitch; /* pixels, from band to band */
-	unsigned bands;
-};
-
-static struct grid grid_of(uint32_t width, uint32_t height)
+struct stamp_grid stamp_grid(uint32_t width, uint32_t height)
 {
 	uint32_t block = width / STAMP_BITS;
 	if (block > BLOCK_MAX)
@@ -23,7 +16,7 @@ static struct grid grid_of(uint32_t width, uint32_t height)
 	/* chroma subsampling and 4:2:2 pairs want even places */
 	if (block > 1)
 		block &= ~1u;
-	return (struct grid){ block, height / STAMP_BANDS, STAMP_BANDS };
+	return (struct stamp_grid){ block, height / STAMP_BANDS };
 }
 
 bool stamp_fits(const struct video_format *format)
@@ -40,7 +33,7 @@ static uint8_t check_of(uint32_t number)
 	return (uint8_t)((h >> 24) ^ 0x5a);
 }
 
-static uint64_t code_of(uint32_t number)
+uint64_t stamp_code(uint32_t number)
 {
 	return (uint64_t)number << 8 | check_of(number);
 }
@@ -72,8 +65,8 @@ static void fill_row(uint8_t *row, const struct video_format *format, uint64_t c
 }
 
 /* Grey chroma under a band, so that the encoder does not smear colour into it. */
-static void grey_chroma(
-	uint8_t *pixels, const struct video_format *format, uint32_t y, const struct grid *grid)
+static void grey_chroma(uint8_t *pixels, const struct video_format *format, uint32_t y,
+	const struct stamp_grid *grid)
 {
 	for (unsigned p = 1; p < format->n_planes; p++) {
 		uint32_t width = format->n_planes == 2 ? STAMP_BITS * grid->block
@@ -86,9 +79,9 @@ static void grey_chroma(
 
 void stamp_draw(uint8_t *pixels, const struct video_format *format, uint32_t number)
 {
-	struct grid grid = grid_of(format->width, format->height);
-	uint64_t code = code_of(number);
-	for (unsigned band = 0; band < grid.bands; band++) {
+	struct stamp_grid grid = stamp_grid(format->width, format->height);
+	uint64_t code = stamp_code(number);
+	for (unsigned band = 0; band < STAMP_BANDS; band++) {
 		uint32_t y = band * grid.pitch;
 		uint8_t *row = pixels + (size_t)y * format->stride[0];
 		fill_row(row, format, code, grid.block);
@@ -114,19 +107,15 @@ static bool read_band(const uint8_t *row, unsigned step, uint32_t block, uint32_
 	return (uint8_t)code == check_of(number);
 }
 
-enum stamp_result stamp_read_luma(const uint8_t *luma, uint32_t stride, unsigned step,
-	uint32_t width, uint32_t height, uint32_t *number_out)
+enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, unsigned step,
+	uint32_t block, uint32_t *number_out)
 {
-	if (width < STAMP_SIDE_MIN || height < STAMP_SIDE_MIN)
-		return STAMP_NONE;
-	struct grid grid = grid_of(width, height);
 	uint32_t first = 0;
 	unsigned good = 0;
 	unsigned same = 0;
-	for (unsigned band = 0; band < grid.bands; band++) {
-		uint32_t y = band * grid.pitch + grid.block / 2;
+	for (unsigned band = 0; band < STAMP_BANDS; band++) {
 		uint32_t number;
-		if (!read_band(luma + (size_t)y * stride, step, grid.block, &number))
+		if (!read_band(rows + band * pitch_bytes, step, block, &number))
 			continue;
 		if (good++ == 0)
 			first = number;
@@ -134,10 +123,20 @@ enum stamp_result stamp_read_luma(const uint8_t *luma, uint32_t stride, unsigned
 	}
 	if (good == 0)
 		return STAMP_NONE;
-	if (good != grid.bands || same != good)
+	if (good != STAMP_BANDS || same != good)
 		return STAMP_TORN;
 	*number_out = first;
 	return STAMP_OK;
+}
+
+enum stamp_result stamp_read_luma(const uint8_t *luma, uint32_t stride, unsigned step,
+	uint32_t width, uint32_t height, uint32_t *number_out)
+{
+	if (width < STAMP_SIDE_MIN || height < STAMP_SIDE_MIN)
+		return STAMP_NONE;
+	struct stamp_grid grid = stamp_grid(width, height);
+	return stamp_read_rows(luma + (size_t)grid.block / 2 * stride, (size_t)grid.pitch * stride,
+		step, grid.block, number_out);
 }
 
 enum stamp_result stamp_read(

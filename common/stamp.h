@@ -25,6 +25,17 @@ enum stamp_result {
 	STAMP_TORN = 2, /* the bands disagree: parts of two frames, or a damaged picture */
 };
 
+/* Where the blocks are. */
+struct stamp_grid {
+	uint32_t block; /* pixels, width and height of a block */
+	uint32_t pitch; /* pixels, from band to band */
+};
+
+struct stamp_grid stamp_grid(uint32_t width, uint32_t height);
+
+/* The bits of a number and its check, STAMP_BITS of them. */
+uint64_t stamp_code(uint32_t number);
+
 /* Can a picture of this size carry a stamp? */
 bool stamp_fits(const struct video_format *format);
 
@@ -39,6 +50,11 @@ void stamp_draw(uint8_t *pixels, const struct video_format *format, uint32_t num
  */
 enum stamp_result stamp_read(
 	const uint8_t *pixels, const struct video_format *format, uint32_t *number_out);
+
+/* The same from rows that were fetched alone: one through the middle of each band, pitch_bytes apart,
+ * samples `step` bytes apart, blocks as stamp_grid() says. */
+enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, unsigned step,
+	uint32_t block, uint32_t *number_out);
 
 /* The same from a plane of luma (or any 8-bit channel): samples `step` bytes apart. */
 enum stamp_result stamp_read_luma(const uint8_t *luma, uint32_t stride, unsigned step,
