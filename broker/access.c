@@ -75,6 +75,8 @@ static unsigned role_by_name(const char *name)
 		return ROLE_PRODUCE;
 	if (strcmp(name, "observe") == 0)
 		return ROLE_OBSERVE;
+	if (strcmp(name, "gpu") == 0)
+		return ROLE_GPU;
 	return strcmp(name, "all") == 0 ? ROLE_ALL : 0;
 }
 
@@ -119,7 +121,7 @@ int access_add(struct access *access, const char *text, char *error, size_t erro
 	rule.roles = parse_roles(roles_text);
 	if (!rule.roles) {
 		snprintf(error, error_size,
-			"\"%s %.64s\": roles are consume, produce, observe or all, with commas between",
+			"\"%s %.64s\": roles are consume, gpu, produce, observe or all, with commas between",
 			name, text + strlen(kind) + 1 + strlen(name));
 		return -EINVAL;
 	}

@@ -9,7 +9,10 @@ enum access_role {
 	ROLE_CONSUME = 1 << 0, /* subscribe to streams */
 	ROLE_PRODUCE = 1 << 1, /* publish streams */
 	ROLE_OBSERVE = 1 << 2, /* see the status of all clients */
-	ROLE_ALL = ROLE_CONSUME | ROLE_PRODUCE | ROLE_OBSERVE,
+	/* have views in GPU memory, which the driver lets every holder write: who has this role can spoil
+	 * the frames of others */
+	ROLE_GPU = 1 << 3,
+	ROLE_ALL = ROLE_CONSUME | ROLE_PRODUCE | ROLE_OBSERVE | ROLE_GPU,
 };
 
 enum { ACCESS_RULES_MAX = 32, ACCESS_GROUPS_MAX = 64 };
@@ -42,6 +45,6 @@ unsigned access_roles(const struct access *access, const struct access_peer *pee
 
 /**
  * Add "user:NAME ROLES" or "group:NAME ROLES" (names or numbers; roles consume, produce, observe,
- * all, separated by commas). 0, or -EINVAL with a sentence.
+ * gpu, all, separated by commas). 0, or -EINVAL with a sentence.
  */
 int access_add(struct access *access, const char *text, char *error, size_t error_size);

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "broker/bridge.h"
+#include "broker/devices.h"
+#include "broker/gpu_slots.h"
 #include "broker/subscription.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 /* A stream and what feeds it. */
@@ -13,13 +16,17 @@ struct source {
 	struct list link; /* broker::sources */
 	struct broker *broker;
 	struct stream stream;
-	struct bridge *bridge; /* NULL while it is being taken down */
+	struct bridge *bridge; /* NULL while it is being taken down, or its GPU is lost */
+	struct device *device; /* NULL: none is wanted */
+	bool is_gpu;           /* its pictures are in GPU memory */
 };
 
 struct broker {
 	struct loop *loop;
 	unsigned slots;
 	struct catalog catalog;
+	struct devices devices;
+	struct watch *device_timer; /* something is to be done about a device that was lost */
 	struct list sources;
 	struct listen_socket socket;
 	struct server *server;
@@ -38,10 +45,28 @@ static void on_rebind(void *data, struct view *view, struct subscriber *subscrib
 	subscription_rebind(container_of(subscriber, struct subscription, subscriber));
 }
 
+static void on_end(void *data, struct view *view, struct subscriber *subscriber, const char *reason)
+{
+	(void)data;
+	(void)view;
+	subscription_end(container_of(subscriber, struct subscription, subscriber),
+		SLUICE__ERROR_CODE__ERROR_NO_VIEW, reason);
+}
+
 static const struct stream_listener stream_listener = {
 	.changed = on_stream_changed,
 	.rebind = on_rebind,
+	.end = on_end,
 };
+
+static void on_gpu_lost(void *data, struct gpu *gpu)
+{
+	(void)gpu;
+	struct source *source = data;
+	watch_arm(source->broker->device_timer, 0);
+}
+
+static const struct bridge_listener bridge_listener = { .gpu_lost = on_gpu_lost };
 
 /* Frames stop, subscribers are told, then it goes. */
 static void source_destroy(struct source *source, const char *reason)
@@ -55,35 +80,72 @@ static void source_destroy(struct source *source, const char *reason)
 	free(source);
 }
 
-static int source_start(
-	struct source *source, const struct settings_source *wanted, char *error, size_t error_size)
+static struct gpu *gpu_of(const struct source *source)
+{
+	return source->device ? source->device->gpu : NULL;
+}
+
+/* Where its slots are. -ENODEV: it needs a GPU, and there is none. */
+static int source_set_memory(struct source *source, char *error, size_t error_size)
+{
+	struct broker *broker = source->broker;
+	struct stream *stream = &source->stream;
+	struct slot_source host = slots_host(&broker->catalog.budget);
+	struct slot_source gpu = { 0 };
+	if (gpu_of(source))
+		gpu = gpu_slots(
+			gpu_of(source), &source->device->description, &broker->catalog.gpu_budget);
+	snprintf(stream->gpu_text, sizeof(stream->gpu_text), "%s",
+		source->device ? source->device->text : "the broker was started without a GPU");
+	if (source->is_gpu && !gpu.ops) {
+		snprintf(error, error_size, "it needs a GPU: %s", stream->gpu_text);
+		return -ENODEV;
+	}
+	stream_set_memory(stream, source->is_gpu ? &gpu : &host, source->is_gpu ? &host : &gpu);
+	return 0;
+}
+
+static int source_start(struct source *source, char *error, size_t error_size)
 {
 	struct broker *broker = source->broker;
 	struct capture *capture;
-	int r = capture_create(
-		&capture, broker->loop, source->stream.name, wanted->spec, error, error_size);
+	struct capture_place place = {
+		.loop = broker->loop,
+		.name = source->stream.name,
+		.gpu = gpu_of(source),
+	};
+	int r = source_set_memory(source, error, error_size);
 	if (r < 0)
 		return r;
-	r = bridge_create(&source->bridge, broker->loop, capture, &source->stream);
+	r = capture_create(&capture, &place, source->stream.source, error, error_size);
 	if (r < 0)
-		snprintf(error, error_size, "cannot start: %s", strerror(-r));
-	return r;
+		return r;
+	r = bridge_create(&source->bridge, broker->loop, capture, &source->stream, place.gpu);
+	if (r < 0) {
+		snprintf(error, error_size, "cannot start: %s",
+			source->is_gpu ? gpu_error(place.gpu) : strerror(-r));
+		return r;
+	}
+	bridge_set_listener(source->bridge, &bridge_listener, source);
+	return 0;
 }
 
-static int source_create(
-	struct broker *broker, const struct settings_source *wanted, char *error, size_t error_size)
+static int source_create(struct broker *broker, const struct settings *settings,
+	const struct settings_source *wanted, char *error, size_t error_size)
 {
 	struct source *source = calloc(1, sizeof(*source));
 	if (!source)
 		return -ENOMEM;
 	source->broker = broker;
+	source->is_gpu = capture_is_gpu(wanted->spec);
+	source->device = devices_get(&broker->devices, settings_gpu_of(settings, wanted->name));
 	stream_init(&source->stream, wanted->name, wanted->spec, broker->slots,
 		&broker->catalog.budget);
 	stream_set_listener(&source->stream, &stream_listener, source);
 	list_insert(&broker->sources, &source->link);
 	catalog_add(&broker->catalog, &source->stream); /* names and number are settings_load()'s */
 	server_stream_changed(broker->server, &source->stream);
-	int r = source_start(source, wanted, error, error_size);
+	int r = source_start(source, error, error_size);
 	if (r < 0)
 		source_destroy(source, error);
 	return r;
@@ -102,7 +164,96 @@ static int create_server(
 		return r;
 	}
 	server_configure(broker->server, &settings->limits, &settings->access);
+	server_set_gpus(broker->server, devices_status, &broker->devices);
 	return 0;
+}
+
+/* --- A GPU that is lost ----------------------------------------------------------------------- */
+
+/* Nothing of the source uses its device any more. */
+static void source_lose_gpu(struct source *source, const char *reason)
+{
+	snprintf(source->stream.gpu_text, sizeof(source->stream.gpu_text), "%s", reason);
+	if (!source->is_gpu) {
+		bridge_drop_gpu(source->bridge, reason);
+		return;
+	}
+	source->bridge = bridge_destroy(source->bridge);
+	view_end(&source->stream.native, reason);
+	view_end(&source->stream.mirror, reason);
+	stream_set_state(&source->stream, STREAM_WAITING, reason);
+}
+
+static void source_regain_gpu(struct source *source)
+{
+	char reason[512];
+	source->bridge = bridge_destroy(source->bridge);
+	view_end(&source->stream.native, "the stream starts anew with its GPU");
+	view_end(&source->stream.mirror, "the stream starts anew with its GPU");
+	if (source_start(source, reason, sizeof(reason)) < 0)
+		stream_set_state(&source->stream, STREAM_WAITING, reason);
+}
+
+static void lose_device(struct broker *broker, struct device *device)
+{
+	char reason[512];
+	struct source *source;
+	snprintf(reason, sizeof(reason), "the GPU %s is lost: %s", device->description.name,
+		gpu_error(device->gpu));
+	log_error("%s", reason);
+	list_for_each(source, &broker->sources, link)
+		if (source->device == device)
+			source_lose_gpu(source, reason);
+	device_close(device, reason);
+}
+
+static void regain_device(struct broker *broker, struct device *device)
+{
+	struct source *source;
+	if (device_reopen(&broker->devices, device) < 0) {
+		log_error("the GPU cannot be opened again: %s", device->text);
+		return;
+	}
+	list_for_each(source, &broker->sources, link)
+		if (source->device == device)
+			source_regain_gpu(source);
+}
+
+/* One was lost, or it is time to try again. */
+static void on_device_timer(void *data)
+{
+	struct broker *broker = data;
+	uint64_t next_ns = UINT64_MAX;
+	for (unsigned i = 0; i < broker->devices.n; i++) {
+		struct device *device = &broker->devices.device[i];
+		uint64_t now = clock_ns();
+		if (device->gpu && gpu_is_lost(device->gpu))
+			lose_device(broker, device);
+		else if (!device->gpu && device->lost_ns && backoff_allows(&device->backoff, now))
+			regain_device(broker, device);
+		if (device->gpu || !device->lost_ns || backoff_is_latched(&device->backoff))
+			continue;
+		uint64_t retry_ns = device->backoff.retry_ns;
+		next_ns = retry_ns < next_ns ? retry_ns : next_ns;
+	}
+	uint64_t now = clock_ns();
+	if (next_ns != UINT64_MAX)
+		watch_arm(broker->device_timer, next_ns > now ? next_ns - now : 0);
+}
+
+/* One that was named must be there; of "auto" it is enough to say that there is none. */
+static int open_default_device(
+	struct broker *broker, const struct settings *settings, char *error, size_t error_size)
+{
+	const struct device *device = devices_get(&broker->devices, settings->gpu);
+	if (!device || device->gpu)
+		return 0;
+	if (strcmp(settings->gpu, "auto") == 0) {
+		log_info("no GPU, host memory only: %s", device->text);
+		return 0;
+	}
+	snprintf(error, error_size, "--gpu %s: %s", settings->gpu, device->text);
+	return -ENODEV;
 }
 
 static int create_sources(
@@ -111,7 +262,7 @@ static int create_sources(
 	for (unsigned i = 0; i < settings->n_sources; i++) {
 		const struct settings_source *wanted = &settings->source[i];
 		char reason[512] = "no memory";
-		int r = source_create(broker, wanted, reason, sizeof(reason));
+		int r = source_create(broker, settings, wanted, reason, sizeof(reason));
 		if (r < 0) {
 			snprintf(error, error_size, "source %s: %s", wanted->name, reason);
 			return r;
@@ -130,10 +281,22 @@ int broker_create(struct broker **broker_out, struct loop *loop, const struct se
 		.loop = loop,
 		.slots = settings->slots,
 		.catalog.budget.limit_bytes = settings->memory_bytes,
+		.catalog.gpu_budget.limit_bytes = settings->gpu_memory_bytes,
+		.devices = {
+			.loop = loop,
+			.spin_ns = settings->gpu_spin_ns,
+			.validation = settings->gpu_validation,
+		},
 		.socket = { .fd = -EBADF, .lock_fd = -EBADF },
 	};
 	list_init(&broker->sources);
 	int r = create_server(broker, settings, error, error_size);
+	if (r < 0)
+		return r;
+	r = loop_timer(loop, &broker->device_timer, on_device_timer, broker);
+	if (r < 0)
+		return r;
+	r = open_default_device(broker, settings, error, error_size);
 	if (r < 0)
 		return r;
 	r = create_sources(broker, settings, error, error_size);
@@ -169,12 +332,13 @@ void broker_configure(struct broker *broker, const struct settings *settings)
 	server_configure(broker->server, &settings->limits, &settings->access);
 	broker->slots = settings->slots;
 	broker->catalog.budget.limit_bytes = settings->memory_bytes;
+	broker->catalog.gpu_budget.limit_bytes = settings->gpu_memory_bytes;
 	remove_unwanted(broker, settings);
 	for (unsigned i = 0; i < settings->n_sources; i++) {
 		const struct settings_source *wanted = &settings->source[i];
 		char reason[512] = "no memory";
 		if (!catalog_find(&broker->catalog, wanted->name) &&
-			source_create(broker, wanted, reason, sizeof(reason)) < 0)
+			source_create(broker, settings, wanted, reason, sizeof(reason)) < 0)
 			log_error("source %s: %s", wanted->name, reason);
 	}
 }
@@ -210,6 +374,8 @@ struct broker *broker_destroy(struct broker *broker)
 		stream_finish(&source->stream);
 		free(source);
 	}
+	devices_finish(&broker->devices);
+	broker->device_timer = watch_destroy(broker->device_timer);
 	listen_socket_finish(&broker->socket);
 	free(broker);
 	return NULL;

@@ -8,7 +8,8 @@ enum { CATALOG_STREAMS_MAX = 64 };
 struct catalog {
 	unsigned n_streams;
 	struct stream *stream[CATALOG_STREAMS_MAX];
-	struct memory_budget budget;
+	struct memory_budget budget;     /* of host memory */
+	struct memory_budget gpu_budget; /* of all GPUs together */
 };
 
 /* stream [borrow] until catalog_remove(). 0, -EEXIST, or -EDQUOT at CATALOG_STREAMS_MAX. */

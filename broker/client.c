@@ -124,12 +124,12 @@ static int on_hello(struct client *client, const Sluice__Packet *packet)
 static int on_list_streams(struct client *client, const Sluice__Packet *packet)
 {
 	const struct catalog *catalog = client->server->catalog;
-	Sluice__StreamInfo info[CATALOG_STREAMS_MAX];
+	struct description description[CATALOG_STREAMS_MAX];
 	Sluice__StreamInfo *pointer[CATALOG_STREAMS_MAX];
 	client->watching = packet->list_streams->watch;
 	for (unsigned i = 0; i < catalog->n_streams; i++) {
-		describe_stream(catalog->stream[i], &info[i]);
-		pointer[i] = &info[i];
+		describe_stream(catalog->stream[i], &description[i]);
+		pointer[i] = &description[i].info;
 	}
 	Sluice__Streams streams = SLUICE__STREAMS__INIT;
 	Sluice__Packet answer = SLUICE__PACKET__INIT;

@@ -135,7 +135,7 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 {
 	s->pool = pool;
 	s->generation = generation;
-	if (pool->newest)
+	if (pool->newest && (pool->newest->complete || s->early))
 		subscriber_offer(s, pool->newest);
 }
 

@@ -49,6 +49,7 @@ struct lease {
 };
 
 struct subscriber;
+struct gpu_timeline; /* opaque here */
 
 struct subscriber_ops {
 	/* Tell the client of a frame. FANOUT_OK, FANOUT_SOCKET_FULL, or negative errno: it is gone. */
@@ -75,6 +76,8 @@ struct subscriber {
 	struct list link; /* view::subscribers */
 	struct subscriber_options options;
 	const struct subscriber_ops *ops;
+	bool early; /* gets frames when their GPU work is submitted, not when it has ended */
+	struct gpu_timeline *timeline; /* that each frame's submission signals; NULL: none */
 	struct pool *pool; /* of the generation it gets now; NULL: none, nothing is offered */
 	uint32_t generation;
 	struct list waiting; /* lease::link, oldest first */
@@ -98,7 +101,7 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 /* The generation ends: waiting frames are dropped, lent ones stay readable until released. */
 void subscriber_detach(struct subscriber *s);
 
-/* A frame was published in the generation that is attached. Sends it, or lets it wait. */
+/* A frame of the generation that is attached may be had: sends it, or lets it wait. */
 void subscriber_offer(struct subscriber *s, struct slot *slot);
 
 /**

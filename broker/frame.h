@@ -13,7 +13,8 @@ struct frame_rect {
 struct frame_info {
 	uint64_t pts_ns;       /* when the picture is of */
 	uint64_t captured_ns;  /* the broker got it */
-	uint64_t copied_ns;    /* its pixels were in the slot */
+	uint64_t begun_ns;     /* its copy from another view began; 0: it is none */
+	uint64_t copied_ns;    /* its pixels were in the slot; 0: not yet */
 	uint64_t published_ns; /* it was offered to the clients */
 	unsigned n_damage;     /* 0: all may have changed */
 	struct frame_rect damage[FRAME_DAMAGE_MAX];

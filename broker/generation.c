@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/fanout.h"
+#include "common/fd.h"
 #include "proto/control.h"
 
 static uint32_t last_id;
@@ -27,8 +28,9 @@ static int init_control(struct generation *g)
 }
 
 int generation_create(struct generation **generation_out, const struct video_format *format,
-	unsigned n_slots, struct memory_budget *budget)
+	unsigned n_slots, const struct slot_source *source)
 {
+	struct memory_budget *budget = source->budget;
 	uint64_t bytes = generation_bytes(format, n_slots);
 	/* the limit may have been lowered below what is used */
 	if (budget->used_bytes > budget->limit_bytes ||
@@ -39,13 +41,15 @@ int generation_create(struct generation **generation_out, const struct video_for
 		return -ENOMEM;
 	g->id = ++last_id;
 	g->format = *format;
-	g->budget = budget;
+	g->source = *source;
 	g->bytes = bytes;
 	budget->used_bytes += bytes;
 	pool_init(&g->pool, n_slots, subscriber_on_revoke);
 	int r = init_control(g);
-	for (unsigned i = 0; r == 0 && i < n_slots; i++)
-		r = memory_init(&g->slot[i], "sluice-slot", format->size_bytes);
+	while (r == 0 && g->n_made < n_slots) {
+		r = source->ops->make(source->data, format->size_bytes, &g->slot[g->n_made]);
+		g->n_made += r == 0;
+	}
 	if (r < 0)
 		return r;
 	*generation_out = TAKE_PTR(g);
@@ -58,11 +62,18 @@ struct generation *generation_destroy(struct generation *g)
 		return NULL;
 	pool_finish(&g->pool);
 	for (unsigned i = 0; i < g->pool.n_slots; i++)
-		memory_finish(&g->slot[i]);
+		fd_closep(&g->pool.slots[i].sync_fd);
+	for (unsigned i = 0; i < g->n_made; i++)
+		g->source.ops->unmake(g->source.data, &g->slot[i]);
 	memory_finish(&g->control);
-	g->budget->used_bytes -= g->bytes;
+	g->source.budget->used_bytes -= g->bytes;
 	free(g);
 	return NULL;
+}
+
+const struct slot_memory *generation_slot(const struct generation *g, const struct slot *slot)
+{
+	return &g->slot[slot->index];
 }
 
 uint8_t *generation_pixels(const struct generation *g, const struct slot *slot)

@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include "broker/memory.h"
 #include "broker/pool.h"
+#include "broker/slots.h"
 #include "common/cleanup.h"
 #include "common/format.h"
 
@@ -17,19 +17,20 @@ struct generation {
 	struct video_format format;
 	struct pool pool;
 	struct memory control;
-	struct memory slot[POOL_SLOTS_MAX];
-	struct memory_budget *budget;
-	uint64_t bytes; /* charged to the budget */
+	struct slot_memory slot[POOL_SLOTS_MAX];
+	unsigned n_made; /* slots that have memory */
+	struct slot_source source;
+	uint64_t bytes; /* charged to the source's budget */
 };
 
 /**
- * budget          [borrow] until destroyed
+ * source          [borrow] copied; what it points to, until destroyed
  * generation_out  [give]
  *
- * 0; -EDQUOT when the budget does not allow it; -ENOMEM, -EMFILE or another negative errno.
+ * 0; -EDQUOT when the budget does not allow it; or what the source returns.
  */
 int generation_create(struct generation **generation_out, const struct video_format *format,
-	unsigned n_slots, struct memory_budget *budget);
+	unsigned n_slots, const struct slot_source *source);
 
 /* Every hold in it is dropped without a word first. Takes NULL. Returns NULL. */
 struct generation *generation_destroy(struct generation *generation);
@@ -37,7 +38,11 @@ struct generation *generation_destroy(struct generation *generation);
 /* Bytes that such a generation takes. */
 uint64_t generation_bytes(const struct video_format *format, unsigned n_slots);
 
-/* The pixels of a slot, format.size_bytes long. [lend] until generation_destroy() */
+/* The memory of a slot, format.size_bytes long. [lend] until generation_destroy() */
+const struct slot_memory *generation_slot(
+	const struct generation *generation, const struct slot *slot);
+
+/* The same where it is host memory. */
 uint8_t *generation_pixels(const struct generation *generation, const struct slot *slot);
 
 /* The one page that says which slot holds which frame. [lend] until generation_destroy() */

@@ -9,6 +9,7 @@
 
 #include "broker/bridge.h"
 #include "broker/broker.h"
+#include "broker/lane.h"
 #include "common/clock.h"
 
 enum { EXIT_USAGE = 2, DRAIN_MS = 1000, DRAIN_STEP_MS = 10 };
@@ -58,12 +59,31 @@ static void on_end(void *data)
 	on_drain(p);
 }
 
+#ifdef SLUICE_FAULTS
+/* "vkAllocateMemory=-2@3+,...": the third call and all after it. */
+static void set_vulkan_faults(const char *text)
+{
+	char copy[sizeof(((struct settings *)0)->fault_vulkan)], *rest = copy, *part;
+	snprintf(copy, sizeof(copy), "%s", text);
+	while ((part = strsep(&rest, ",")) && *part) {
+		char name[64], plus = 0;
+		int result;
+		unsigned nth = 1;
+		int n = sscanf(part, "%63[A-Za-z0-9]=%d@%u%c", name, &result, &nth, &plus);
+		if (n < 2 || !gpu_fault(name, result, nth, plus == '+'))
+			log_error("fault-vulkan: \"%s\" cannot be made to fail", part);
+	}
+}
+#endif
+
 static void apply_process_settings(const struct settings *settings)
 {
 	log_set_level(settings->log_level);
 #ifdef SLUICE_FAULTS
 	pool_fault_early_reuse = settings->fault_early_reuse;
-	bridge_fault_slow_ms = settings->fault_slow_ms;
+	lane_fault_slow_ms = settings->fault_slow_ms;
+	gpu_fault_early = settings->fault_gpu_early;
+	set_vulkan_faults(settings->fault_vulkan);
 #endif
 }
 

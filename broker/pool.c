@@ -1,6 +1,7 @@
 #include "broker/pool.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stddef.h>
 
 /* Unused where asserts are compiled out. */
@@ -23,6 +24,7 @@ void pool_init(struct pool *pool, unsigned n_slots, pool_revoke_fn revoke)
 	*pool = (struct pool){ .n_slots = n_slots, .revoke = revoke };
 	for (unsigned i = 0; i < n_slots; i++) {
 		pool->slots[i].index = i;
+		pool->slots[i].sync_fd = -EBADF;
 		list_init(&pool->slots[i].holds);
 	}
 }
@@ -101,6 +103,7 @@ enum pool_result pool_acquire(struct pool *pool, struct slot **slot_out)
 		revoke_all(pool, slot);
 	}
 	slot_set_state(slot, SLOT_WRITING);
+	slot->complete = false;
 	*slot_out = slot;
 	return POOL_OK;
 }

@@ -33,7 +33,9 @@ enum slot_state {
 struct slot {
 	enum slot_state state;
 	unsigned index;
-	uint64_t seq; /* of the frame in it, 0: none yet */
+	uint64_t seq;  /* of the frame in it, 0: none yet */
+	bool complete; /* published, and its pixels are there; else the GPU is still writing them */
+	int sync_fd;   /* until it is complete: a sync_file that says when; -EBADF: none */
 	struct frame_info info;
 	struct list holds; /* hold::in_slot */
 	unsigned n_reserved;

@@ -232,6 +232,12 @@ void server_configure(
 	server->quota.limit[QUOTA_BYTES] = limits->bytes_per_user;
 }
 
+void server_set_gpus(struct server *server, server_gpus_fn gpus, void *data)
+{
+	server->gpus = gpus;
+	server->gpus_data = data;
+}
+
 static void tell_watchers(struct server *server, const Sluice__StreamInfo *info)
 {
 	struct client *client;
@@ -241,24 +247,26 @@ static void tell_watchers(struct server *server, const Sluice__StreamInfo *info)
 
 void server_stream_changed(struct server *server, struct stream *stream)
 {
-	Sluice__StreamInfo info;
-	describe_stream(stream, &info);
-	tell_watchers(server, &info);
+	struct description description;
+	describe_stream(stream, &description);
+	tell_watchers(server, &description.info);
 }
 
 void server_stream_removed(struct server *server, struct stream *stream, const char *reason)
 {
 	struct client *client;
-	list_for_each(client, &server->clients, link) {
-		struct subscription *s = subscription_find(client, stream->native.id);
-		if (s)
-			subscription_end(s, SLUICE__ERROR_CODE__ERROR_STREAM_GONE, reason);
-	}
-	Sluice__StreamInfo info;
-	describe_stream(stream, &info);
-	info.state = SLUICE__STREAM_STATE__STREAM_REMOVED;
-	info.text = (char *)reason;
-	tell_watchers(server, &info);
+	const uint32_t ids[] = { stream->native.id, stream->mirror.id };
+	list_for_each(client, &server->clients, link)
+		for (unsigned i = 0; i < 2; i++) {
+			struct subscription *s = subscription_find(client, ids[i]);
+			if (s)
+				subscription_end(s, SLUICE__ERROR_CODE__ERROR_STREAM_GONE, reason);
+		}
+	struct description description;
+	describe_stream(stream, &description);
+	description.info.state = SLUICE__STREAM_STATE__STREAM_REMOVED;
+	description.info.text = (char *)reason;
+	tell_watchers(server, &description.info);
 }
 
 void server_drain(struct server *server, const char *reason)
@@ -333,7 +341,8 @@ const struct frame_message *server_frame_message(struct server *server, uint32_t
 	const struct lease *lease, const struct frame_info *info)
 {
 	struct frame_message *m = &server->frame;
-	if (m->seq == lease->seq && m->view == view && m->generation == lease->generation)
+	if (m->seq == lease->seq && m->view == view && m->generation == lease->generation &&
+		m->copied_ns == info->copied_ns)
 		return m;
 	m->seq = 0;
 	if (pack_frame(m, view, lease, info) < 0)
@@ -341,5 +350,6 @@ const struct frame_message *server_frame_message(struct server *server, uint32_t
 	m->view = view;
 	m->generation = lease->generation;
 	m->seq = lease->seq;
+	m->copied_ns = info->copied_ns;
 	return m;
 }

@@ -16,7 +16,23 @@
 struct client;
 struct subscription;
 
-enum { SERVER_ENDED_MAX = 32 /* clients that `sluice ls` still shows after they ended */ };
+enum {
+	SERVER_ENDED_MAX = 32, /* clients that `sluice ls` still shows after they ended */
+	SERVER_GPUS_MAX = WIRE_GPUS_MAX,
+};
+
+/* What the status says of GPUs. */
+struct server_gpus {
+	unsigned n;
+	struct server_gpu {
+		const struct slot_device *device; /* NULL: it could not be had */
+		const char *text;                 /* how it copies, or why it is not used */
+		uint64_t used_bytes;
+	} gpu[SERVER_GPUS_MAX];
+};
+
+/* Bring used_bytes up to date; the same pointer each time. */
+typedef const struct server_gpus *(*server_gpus_fn)(void *data);
 
 struct server_limits {
 	unsigned clients;
@@ -52,6 +68,7 @@ struct frame_message {
 	uint32_t view;
 	uint32_t generation;
 	uint64_t seq;
+	uint64_t copied_ns; /* differs between those who get it early and the others */
 	size_t len;
 	uint8_t data[1024];
 };
@@ -62,6 +79,8 @@ struct server {
 	struct server_limits limits;
 	struct access access;
 	struct quota quota;
+	server_gpus_fn gpus; /* NULL: none */
+	void *gpus_data;
 	uid_t own_uid;
 	uint64_t session;
 	uint64_t started_ns;
@@ -100,6 +119,9 @@ int server_create(
 /* Limits and rules of a changed configuration; who is connected already stays. */
 void server_configure(
 	struct server *server, const struct server_limits *limits, const struct access *access);
+
+/* Where the status learns of GPUs. data [borrow] until server_destroy() */
+void server_set_gpus(struct server *server, server_gpus_fn gpus, void *data);
 
 /* A stream's state, text or format is new. */
 void server_stream_changed(struct server *server, struct stream *stream);

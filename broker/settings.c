@@ -12,7 +12,7 @@
 #include "common/clock.h"
 #include "proto/wire.h"
 
-enum type { TYPE_COUNT, TYPE_BYTES, TYPE_DURATION, TYPE_OCTAL, TYPE_LEVEL, TYPE_TEXT };
+enum type { TYPE_COUNT, TYPE_BYTES, TYPE_DURATION, TYPE_SPIN, TYPE_OCTAL, TYPE_LEVEL, TYPE_TEXT };
 
 /* One setting. The number given on the command line or in the file lies between min and max. */
 struct key {
@@ -44,6 +44,14 @@ static const struct key keys[] = {
 		"frames in the pool of each stream" },
 	{ "broker", "memory", "memory", TYPE_BYTES, FIELD(memory_bytes), 1 << 20, 1024 * GIB, "4G",
 		"memory of all pools together" },
+	{ "gpu", "device", "gpu", TYPE_TEXT, FIELD(gpu), 0, 0, "auto",
+		"the GPU of the streams: auto (a discrete one first), none, an index or a UUID" },
+	{ "gpu", "memory", "gpu-memory", TYPE_BYTES, FIELD(gpu_memory_bytes), 1 << 20, 1024 * GIB, "2G",
+		"memory of all pools on GPUs together" },
+	{ "gpu", "spin", "gpu-spin", TYPE_SPIN, FIELD(gpu_spin_ns), 0, 10 * NS_PER_MS, "200us",
+		"how long to spin for the end of a copy before sleeping; 0 never spins" },
+	{ "gpu", "validation", "gpu-validation", TYPE_COUNT, FIELD(gpu_validation), 0, 1, "0",
+		"check every Vulkan call with the validation layer; a mistake ends the broker (for developers)" },
 	{ "limits", "clients", "max-clients", TYPE_COUNT, FIELD(limits.clients), 1, 65536, "512",
 		"clients at a time" },
 	{ "limits", "clients-per-user", "max-clients-per-user", TYPE_COUNT,
@@ -62,6 +70,10 @@ static const struct key keys[] = {
 		"(test) write into slots that are held" },
 	{ "fault", "slow", "fault-slow", TYPE_COUNT, FIELD(fault_slow_ms), 0, 10000, "0",
 		"(test) ms between writing a slot and publishing it" },
+	{ "fault", "gpu-early", "fault-gpu-early", TYPE_COUNT, FIELD(fault_gpu_early), 0, 1, "0",
+		"(test) publish frames before the GPU has written them" },
+	{ "fault", "vulkan", "fault-vulkan", TYPE_TEXT, FIELD(fault_vulkan), 0, 0, "",
+		"(test) make Vulkan calls fail: CALL=RESULT@NTH, with + for all after it, as in vkQueueSubmit=-4@9+" },
 #endif
 };
 /* clang-format on */
@@ -69,13 +81,16 @@ static const struct key keys[] = {
 enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* getopt values beyond the table */
-enum { OPT_CONFIG = 1000, OPT_SOURCE, OPT_ALLOW, OPT_HELP, OPT_VERSION };
+enum { OPT_CONFIG = 1000, OPT_SOURCE, OPT_GPU_OF, OPT_ALLOW, OPT_HELP, OPT_VERSION };
 
 static const struct settings defaults = {
 	.socket_mode = 0600,
 	.log_level = LOG_LEVEL_INFO,
 	.slots = 8,
 	.memory_bytes = 4 * GIB,
+	.gpu = "auto",
+	.gpu_memory_bytes = 2 * GIB,
+	.gpu_spin_ns = 200 * NS_PER_US,
 	.limits = {
 		.clients = 512,
 		.clients_per_user = 256,
@@ -99,10 +114,14 @@ static const struct unit byte_units[] = { { "", 1 }, { "K", 1 << 10 }, { "M", 1 
 static const struct unit time_units[] = { { "ms", NS_PER_MS }, { "s", NS_PER_S }, { "", NS_PER_MS },
 	{ NULL, 0 } };
 
+static const struct unit spin_units[] = { { "us", NS_PER_US }, { "ms", NS_PER_MS },
+	{ "", NS_PER_US }, { NULL, 0 } };
+
 static const char *const type_form[] = {
 	[TYPE_COUNT] = "a number",
 	[TYPE_BYTES] = "bytes, as in 512M or 2G",
 	[TYPE_DURATION] = "a time, as in 500ms or 2s",
+	[TYPE_SPIN] = "a time, as in 200us or 1ms",
 	[TYPE_OCTAL] = "octal, as in 0660",
 };
 
@@ -128,6 +147,8 @@ static bool parse_typed(const struct key *key, const char *text, uint64_t *out)
 		return parse_number(text, 10, byte_units, out);
 	case TYPE_DURATION:
 		return parse_number(text, 10, time_units, out);
+	case TYPE_SPIN:
+		return parse_number(text, 10, spin_units, out);
 	case TYPE_OCTAL:
 		return parse_number(text, 8, no_units, out);
 	default:
@@ -148,6 +169,9 @@ static void print_value(const struct key *key, uint64_t value, char *buf, size_t
 		break;
 	case TYPE_DURATION:
 		snprintf(buf, size, "%llums", (unsigned long long)(value / NS_PER_MS));
+		break;
+	case TYPE_SPIN:
+		snprintf(buf, size, "%lluus", (unsigned long long)(value / NS_PER_US));
 		break;
 	case TYPE_OCTAL:
 		snprintf(buf, size, "0%llo", (unsigned long long)value);
@@ -239,6 +263,38 @@ static int set_source(struct settings *settings, const char *name, const char *s
 	return 0;
 }
 
+/* Which GPU a stream is on. A stream that has one already gets this one. */
+static int set_gpu_of(struct settings *settings, const char *name, const char *which, char *error,
+	size_t error_size)
+{
+	unsigned i = 0;
+	if (wire_name_check(name) < 0 || which[0] == 0 || strlen(which) >= SETTINGS_GPU_MAX) {
+		snprintf(error, error_size,
+			"gpu-of \"%.64s=%.64s\": write STREAM=WHICH, an index, a UUID, auto or none",
+			name, which);
+		return -EINVAL;
+	}
+	while (i < settings->n_gpus && strcmp(settings->gpu_of[i].stream, name) != 0)
+		i++;
+	if (i == CATALOG_STREAMS_MAX) {
+		snprintf(error, error_size, "more than %d streams", CATALOG_STREAMS_MAX);
+		return -EINVAL;
+	}
+	if (i == settings->n_gpus)
+		settings->n_gpus++;
+	snprintf(settings->gpu_of[i].stream, sizeof(settings->gpu_of[i].stream), "%s", name);
+	snprintf(settings->gpu_of[i].which, sizeof(settings->gpu_of[i].which), "%s", which);
+	return 0;
+}
+
+const char *settings_gpu_of(const struct settings *settings, const char *stream)
+{
+	for (unsigned i = 0; i < settings->n_gpus; i++)
+		if (strcmp(settings->gpu_of[i].stream, stream) == 0)
+			return settings->gpu_of[i].which;
+	return settings->gpu;
+}
+
 /* --- the file -------------------------------------------------------------------------------- */
 
 struct file {
@@ -260,6 +316,8 @@ static int set_from_file(
 			return set_value(s, &keys[i], value, file->error, file->error_size);
 	if (strcmp(section, "sources") == 0)
 		return set_source(s, name, value, file->error, file->error_size);
+	if (strcmp(section, "gpus") == 0)
+		return set_gpu_of(s, name, value, file->error, file->error_size);
 	if (strcmp(section, "access") == 0 && strcmp(name, "allow") == 0)
 		return access_add(&s->access, value, file->error, file->error_size);
 	snprintf(file->error, file->error_size,
@@ -363,12 +421,14 @@ static const char help_head[] =
 	"  --source NAME=pipewire:TARGET      a PipeWire node, by name or serial: a camera, a screen\n"
 	"  --source NAME=pipewire:id=NODE     by node id, as a screen cast portal gives it; with\n"
 	"                                     ,remote-fd=N over a PipeWire socket inherited as fd N\n"
-	"  --source NAME=pattern:WxH@FPS[:FORMAT]\n"
-	"                                     a moving test picture with frame numbers in it;\n"
+	"  --source NAME=pattern:WxH@FPS[:FORMAT][:gpu]\n"
+	"                                     a moving test picture with frame numbers in it, in host\n"
+	"                                     or in GPU memory;\n"
 	"                                     FORMAT is BGRx, BGRA, RGBx, RGBA, YUY2, NV12 or I420\n"
 	"  --config FILE                      settings and sources, see sluice.conf(5)\n"
+	"  --gpu-of NAME=WHICH                the GPU of one stream, as --gpu\n"
 	"  --allow \"user:NAME ROLES\"          let another user in, or \"group:NAME ROLES\"; ROLES are\n"
-	"                                     consume, observe, produce or all, with commas between\n";
+	"                                     consume, gpu, observe, produce or all, with commas\n";
 
 static const char help_tail[] =
 	"  --help, --version\n"
@@ -410,10 +470,20 @@ static void fill_options(struct option *options)
 		options[n++] = (struct option){ keys[i].option, required_argument, NULL, (int)i };
 	options[n++] = (struct option){ "config", required_argument, NULL, OPT_CONFIG };
 	options[n++] = (struct option){ "source", required_argument, NULL, OPT_SOURCE };
+	options[n++] = (struct option){ "gpu-of", required_argument, NULL, OPT_GPU_OF };
 	options[n++] = (struct option){ "allow", required_argument, NULL, OPT_ALLOW };
 	options[n++] = (struct option){ "help", no_argument, NULL, OPT_HELP };
 	options[n++] = (struct option){ "version", no_argument, NULL, OPT_VERSION };
 	options[n] = (struct option){ 0 };
+}
+
+static int set_gpu_option(
+	struct settings *settings, const char *text, char *error, size_t error_size)
+{
+	char name[STREAM_NAME_MAX + 2];
+	const char *equals = strchr(text, '=');
+	snprintf(name, sizeof(name), "%.*s", equals ? (int)(equals - text) : 0, text);
+	return set_gpu_of(settings, name, equals ? equals + 1 : "", error, error_size);
 }
 
 static int set_source_option(
@@ -452,6 +522,8 @@ static int apply_option(
 		return 0;
 	case OPT_SOURCE:
 		return cl->settings ? set_source_option(cl->settings, arg, error, error_size) : 0;
+	case OPT_GPU_OF:
+		return cl->settings ? set_gpu_option(cl->settings, arg, error, error_size) : 0;
 	case OPT_ALLOW:
 		return cl->settings ? access_add(&cl->settings->access, arg, error, error_size) : 0;
 	case '?':
@@ -467,7 +539,7 @@ static int apply_option(
 static int parse_options(
 	struct command_line *cl, int argc, char **argv, char *error, size_t error_size)
 {
-	struct option options[N_KEYS + 6];
+	struct option options[N_KEYS + 7];
 	fill_options(options);
 	optind = 0;                    /* not 1: forget what is left of a word that was given up */
 	opterr = cl->settings == NULL; /* getopt says what it does not know once */

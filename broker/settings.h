@@ -15,6 +15,14 @@ struct settings_source {
 	char spec[STREAM_SOURCE_MAX + 1];
 };
 
+enum { SETTINGS_GPU_MAX = 64 };
+
+/* The GPU of one stream. */
+struct settings_gpu {
+	char stream[STREAM_NAME_MAX + 1];
+	char which[SETTINGS_GPU_MAX];
+};
+
 struct settings {
 	char socket[256]; /* empty: the default */
 	mode_t socket_mode;
@@ -25,9 +33,17 @@ struct settings {
 	struct access access;
 	unsigned n_sources;
 	struct settings_source source[CATALOG_STREAMS_MAX];
+	char gpu[SETTINGS_GPU_MAX]; /* "auto", "none", an index or a UUID */
+	uint64_t gpu_memory_bytes;  /* of all pools on GPUs together */
+	uint64_t gpu_spin_ns;
+	unsigned gpu_validation;
+	unsigned n_gpus;
+	struct settings_gpu gpu_of[CATALOG_STREAMS_MAX];
 #ifdef SLUICE_FAULTS
 	unsigned fault_early_reuse;
 	unsigned fault_slow_ms;
+	unsigned fault_gpu_early;
+	char fault_vulkan[128]; /* "vkAllocateMemory=-2@3+,..." */
 #endif
 };
 
@@ -49,3 +65,6 @@ enum settings_result {
  */
 int settings_load(
 	struct settings *settings_out, int argc, char **argv, char *error, size_t error_size);
+
+/* Which GPU a stream is on: its own setting, or that of all. [lend] as long as settings */
+const char *settings_gpu_of(const struct settings *settings, const char *stream);

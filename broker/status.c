@@ -20,8 +20,10 @@
 struct page {
 	Sluice__Status status;
 	Sluice__StreamStatus stream[WIRE_STATUS_STREAMS], *stream_ptr[WIRE_STATUS_STREAMS];
-	Sluice__StreamInfo info[WIRE_STATUS_STREAMS];
-	Sluice__ViewStatus view[WIRE_STATUS_STREAMS], *view_ptr[WIRE_STATUS_STREAMS];
+	struct description description[WIRE_STATUS_STREAMS];
+	Sluice__ViewStatus view[WIRE_STATUS_STREAMS][2], *view_ptr[WIRE_STATUS_STREAMS][2];
+	Sluice__GpuStatus gpu[SERVER_GPUS_MAX], *gpu_ptr[SERVER_GPUS_MAX];
+	Sluice__Device device[SERVER_GPUS_MAX];
 	Sluice__ClientStatus client[WIRE_STATUS_CLIENTS], *client_ptr[WIRE_STATUS_CLIENTS];
 	Sluice__SubscriptionStatus subscription[WIRE_STATUS_CLIENTS][WIRE_SUBSCRIPTIONS_MAX];
 	Sluice__SubscriptionStatus *subscription_ptr[WIRE_STATUS_CLIENTS][WIRE_SUBSCRIPTIONS_MAX];
@@ -41,6 +43,10 @@ static void fill_view(Sluice__ViewStatus *out, const struct view *view)
 	out->copy_p50_ns = histogram_percentile(&view->copy, 0.50);
 	out->copy_p99_ns = histogram_percentile(&view->copy, 0.99);
 	out->slots = view->n_slots;
+	out->memory = view->source.ops->kind == MEMORY_HOST ? SLUICE__MEMORY__MEMORY_HOST
+							    : SLUICE__MEMORY__MEMORY_OPAQUE_FD;
+	out->subscribers = view->n_subscribers;
+	out->running = view_is_running(view);
 	if (!g)
 		return;
 	out->generation = g->id;
@@ -54,12 +60,16 @@ static void add_stream(struct page *page, const struct stream *stream)
 {
 	unsigned i = (unsigned)page->status.n_streams++;
 	sluice__stream_status__init(&page->stream[i]);
-	describe_stream(stream, &page->info[i]);
-	fill_view(&page->view[i], &stream->native);
-	page->view_ptr[i] = &page->view[i];
-	page->stream[i].info = &page->info[i];
-	page->stream[i].n_views = 1;
-	page->stream[i].views = &page->view_ptr[i];
+	const struct view *views[2] = { &stream->native, &stream->mirror };
+	unsigned n_views = stream->mirror.source.ops ? 2 : 1;
+	describe_stream(stream, &page->description[i]);
+	page->stream[i].info = &page->description[i].info;
+	page->stream[i].n_views = n_views;
+	page->stream[i].views = page->view_ptr[i];
+	for (unsigned v = 0; v < n_views; v++) {
+		fill_view(&page->view[i][v], views[v]);
+		page->view_ptr[i][v] = &page->view[i][v];
+	}
 	page->stream_ptr[i] = &page->stream[i];
 }
 
@@ -92,6 +102,10 @@ static void fill_subscription(
 	out->latency_p99_ns = histogram_percentile(&s->latency, 0.99);
 	out->bytes = s->bytes;
 	out->bound = s->bound;
+	out->memory = s->view->source.ops->kind == MEMORY_HOST ? SLUICE__MEMORY__MEMORY_HOST
+							       : SLUICE__MEMORY__MEMORY_OPAQUE_FD;
+	out->readiness = s->readiness;
+	out->note = (char *)s->note;
 }
 
 static Sluice__ClientStatus *add_client(struct page *page, unsigned n_subscriptions)
@@ -178,6 +192,24 @@ static uint64_t add_ended(struct page *page, const struct server *server, uint64
 	return 0;
 }
 
+static void add_gpus(struct page *page, const struct server *server)
+{
+	const struct server_gpus *gpus = server->gpus ? server->gpus(server->gpus_data) : NULL;
+	for (unsigned i = 0; gpus && i < gpus->n; i++) {
+		Sluice__GpuStatus *out = &page->gpu[i];
+		sluice__gpu_status__init(out);
+		out->text = (char *)gpus->gpu[i].text;
+		out->used_bytes = gpus->gpu[i].used_bytes;
+		if (gpus->gpu[i].device) {
+			describe_device(gpus->gpu[i].device, &page->device[i]);
+			out->device = &page->device[i];
+		}
+		page->gpu_ptr[i] = out;
+	}
+	page->status.n_gpus = gpus ? gpus->n : 0;
+	page->status.gpus = page->gpu_ptr;
+}
+
 static void fill_page(struct page *page, const struct server *server, uint64_t from)
 {
 	Sluice__Status *status = &page->status;
@@ -197,6 +229,9 @@ static void fill_page(struct page *page, const struct server *server, uint64_t f
 	status->memory_bytes = server->catalog->budget.used_bytes;
 	status->memory_limit_bytes = server->catalog->budget.limit_bytes;
 	status->refused_connections = server->refused;
+	status->gpu_memory_bytes = server->catalog->gpu_budget.used_bytes;
+	status->gpu_memory_limit_bytes = server->catalog->gpu_budget.limit_bytes;
+	add_gpus(page, server);
 }
 
 void status_answer(struct client *client, const Sluice__StatusRequest *request)

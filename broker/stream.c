@@ -6,25 +6,35 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/fd.h"
 #include "proto/control.h"
 
 static uint32_t last_view_id;
 
+static void view_init(struct view *view, struct stream *stream, unsigned n_slots)
+{
+	*view = (struct view){ .id = ++last_view_id, .stream = stream, .n_slots = n_slots };
+	list_init(&view->subscribers);
+}
+
 void stream_init(struct stream *stream, const char *name, const char *source, unsigned n_slots,
 	struct memory_budget *budget)
 {
-	*stream = (struct stream){ .state = STREAM_WAITING };
+	*stream = (struct stream){ .state = STREAM_WAITING, .next_seq = 1 };
 	snprintf(stream->name, sizeof(stream->name), "%s", name);
 	snprintf(stream->source, sizeof(stream->source), "%s", source);
 	snprintf(stream->text, sizeof(stream->text), "its source has not started yet");
-	stream->native = (struct view){
-		.id = ++last_view_id,
-		.stream = stream,
-		.n_slots = n_slots,
-		.budget = budget,
-		.next_seq = 1,
-	};
-	list_init(&stream->native.subscribers);
+	view_init(&stream->native, stream, n_slots);
+	view_init(&stream->mirror, stream, n_slots);
+	stream->native.source = slots_host(budget);
+}
+
+void stream_set_memory(
+	struct stream *stream, const struct slot_source *native, const struct slot_source *mirror)
+{
+	assert(!stream->native.generation && !stream->mirror.generation);
+	stream->native.source = *native;
+	stream->mirror.source = *mirror;
 }
 
 void stream_set_listener(
@@ -34,10 +44,34 @@ void stream_set_listener(
 	stream->listener_data = listener_data;
 }
 
+void stream_set_supply(struct stream *stream, const struct stream_supply *supply, void *supply_data)
+{
+	stream->supply = supply;
+	stream->supply_data = supply_data;
+}
+
+struct view *stream_view(struct stream *stream, enum memory_kind kind)
+{
+	struct view *views[] = { &stream->native, &stream->mirror };
+	for (unsigned i = 0; i < 2; i++)
+		if (views[i]->source.ops && views[i]->source.ops->kind == kind)
+			return views[i];
+	return NULL;
+}
+
+struct view *view_other(struct view *view)
+{
+	struct stream *stream = view->stream;
+	struct view *other = view == &stream->native ? &stream->mirror : &stream->native;
+	return other->source.ops ? other : NULL;
+}
+
 void stream_finish(struct stream *stream)
 {
 	assert(list_empty(&stream->native.subscribers));
-	stream->native.generation = generation_destroy(stream->native.generation);
+	assert(list_empty(&stream->mirror.subscribers));
+	view_release(&stream->native);
+	view_release(&stream->mirror);
 }
 
 static void notify(struct stream *stream)
@@ -58,18 +92,22 @@ void stream_set_state(struct stream *stream, enum stream_state state, const char
 static void explain(struct view *view, const struct video_format *format, int error)
 {
 	char what[64];
+	const struct slot_source *source = &view->source;
+	bool is_gpu = source->ops->kind != MEMORY_HOST;
+	const char *why = source->ops->why ? source->ops->why(source->data) : NULL;
 	format_describe(format, what, sizeof(what));
 	if (error == -EDQUOT)
 		snprintf(view->reason, sizeof(view->reason),
-			"no memory for %s: %u slots take %llu MiB, and %llu of %llu MiB are used "
-			"(--memory)",
-			what, view->n_slots,
+			"no %smemory for %s: %u slots take %llu MiB, and %llu of %llu MiB are used "
+			"(--%smemory)",
+			is_gpu ? "GPU " : "", what, view->n_slots,
 			(unsigned long long)(generation_bytes(format, view->n_slots) >> 20),
-			(unsigned long long)(view->budget->used_bytes >> 20),
-			(unsigned long long)(view->budget->limit_bytes >> 20));
+			(unsigned long long)(source->budget->used_bytes >> 20),
+			(unsigned long long)(source->budget->limit_bytes >> 20),
+			is_gpu ? "gpu-" : "");
 	else
-		snprintf(view->reason, sizeof(view->reason), "no memory for %s: %s", what,
-			strerror(-error));
+		snprintf(view->reason, sizeof(view->reason), "no %smemory for %s: %s",
+			is_gpu ? "GPU " : "", what, why ? why : strerror(-error));
 }
 
 static void detach_all(struct view *view)
@@ -95,7 +133,7 @@ int view_configure(struct view *view, const struct video_format *format)
 		return 0;
 	detach_all(view);
 	view->generation = generation_destroy(view->generation);
-	int r = generation_create(&view->generation, format, view->n_slots, view->budget);
+	int r = generation_create(&view->generation, format, view->n_slots, &view->source);
 	if (r < 0) {
 		explain(view, format, r);
 		return r;
@@ -106,7 +144,25 @@ int view_configure(struct view *view, const struct video_format *format)
 	return 0;
 }
 
-enum pool_result view_begin(struct view *view, struct slot **slot_out, uint64_t *seq_out)
+void view_release(struct view *view)
+{
+	view->generation = generation_destroy(view->generation);
+}
+
+void view_end(struct view *view, const char *reason)
+{
+	struct stream *stream = view->stream;
+	struct subscriber *s, *next;
+	if (reason != view->reason)
+		snprintf(view->reason, sizeof(view->reason), "%s", reason);
+	detach_all(view);
+	view_release(view);
+	list_for_each_safe(s, next, &view->subscribers, link)
+		if (stream->listener)
+			stream->listener->end(stream->listener_data, view, s, view->reason);
+}
+
+enum pool_result view_begin(struct view *view, struct slot **slot_out)
 {
 	struct generation *g = view->generation;
 	enum pool_result r = pool_acquire(&g->pool, slot_out);
@@ -118,23 +174,81 @@ enum pool_result view_begin(struct view *view, struct slot **slot_out, uint64_t 
 	if (!pool_fault_early_reuse)
 #endif
 		control_begin_write(generation_control(g), (*slot_out)->index);
-	*seq_out = view->next_seq;
 	return POOL_OK;
 }
 
-void view_publish(struct view *view, struct slot *slot, struct frame_info *info)
+uint64_t stream_take_seq(struct stream *stream)
 {
-	struct generation *g = view->generation;
-	uint64_t seq = view->next_seq++;
+	return stream->next_seq++;
+}
+
+void stream_return_seq(struct stream *stream, uint64_t seq)
+{
+	if (stream->next_seq == seq + 1)
+		stream->next_seq = seq;
+}
+
+static void announce(struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info)
+{
 	info->published_ns = clock_ns();
-	histogram_add(&view->copy, info->copied_ns - info->captured_ns);
-	control_end_write(generation_control(g), slot->index, seq);
-	pool_publish(&g->pool, slot, seq, info);
-	view->counts.published++;
+	control_end_write(generation_control(view->generation), slot->index, seq);
+	pool_publish(&view->generation->pool, slot, seq, info);
+}
+
+/* To those who wait for the pixels themselves, or to those who do not. */
+static void offer(struct view *view, struct slot *slot, bool early)
+{
 	struct subscriber *s;
 	list_for_each(s, &view->subscribers, link)
-		if (s->pool)
+		if (s->pool && s->early == early)
 			subscriber_offer(s, slot);
+}
+
+void view_submit(
+	struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info, int *sync_fd)
+{
+	slot->sync_fd = fd_take(sync_fd);
+	announce(view, slot, seq, info);
+	offer(view, slot, true);
+}
+
+void view_publish(struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info)
+{
+	bool is_submitted = slot->state != SLOT_WRITING;
+	histogram_add(&view->copy,
+		info->copied_ns - (info->begun_ns ? info->begun_ns : info->captured_ns));
+	slot->complete = true;
+	fd_closep(&slot->sync_fd);
+	view->counts.published++;
+	if (!is_submitted) {
+		announce(view, slot, seq, info);
+		offer(view, slot, true);
+	} else {
+		info->published_ns = clock_ns();
+		slot->info = *info;
+	}
+	offer(view, slot, false);
+}
+
+void view_abandon(struct view *view, struct slot *slot)
+{
+	fd_closep(&slot->sync_fd);
+	if (slot->state == SLOT_WRITING)
+		pool_abandon(slot);
+	else if (view->generation->pool.newest == slot)
+		pool_forget_newest(&view->generation->pool);
+}
+
+static uint64_t newest_seq(const struct view *view)
+{
+	const struct generation *g = view->generation;
+	return g && g->pool.newest ? g->pool.newest->seq : 0;
+}
+
+bool view_is_current(const struct view *view)
+{
+	const struct view *other = view_other((struct view *)view);
+	return !other || newest_seq(view) >= newest_seq(other);
 }
 
 static unsigned reserved_of(const struct subscriber *s)
@@ -142,16 +256,27 @@ static unsigned reserved_of(const struct subscriber *s)
 	return s->options.reserved ? s->options.max_holds : 0;
 }
 
+/*
+ * Slots that readers may have for certain. The writer needs its own, and the mirror is made of one
+ * that must not be revoked meanwhile.
+ */
+static unsigned room_of(struct view *view)
+{
+	unsigned kept = POOL_UNRESERVED_MIN + (view_other(view) ? 1 : 0);
+	return view->n_slots > kept ? view->n_slots - kept : 0;
+}
+
 int view_join(struct view *view, struct subscriber *s, char *text, size_t text_size)
 {
-	unsigned room = view->n_slots - POOL_UNRESERVED_MIN;
+	struct stream *stream = view->stream;
+	unsigned room = room_of(view);
 	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > room) {
 		snprintf(text, text_size,
 			"a queue of %u frames needs %u slots and the stream has %u: ask for "
 			"fifo:%u or "
 			"less, or start the broker with --slots %u",
-			s->options.fifo_depth, s->options.fifo_depth + POOL_UNRESERVED_MIN,
-			view->n_slots, room, s->options.fifo_depth + POOL_UNRESERVED_MIN);
+			s->options.fifo_depth, s->options.fifo_depth + view->n_slots - room,
+			view->n_slots, room, s->options.fifo_depth + view->n_slots - room);
 		return -EBUSY;
 	}
 	if (view->reserved + reserved_of(s) > room) {
@@ -161,8 +286,15 @@ int view_join(struct view *view, struct subscriber *s, char *text, size_t text_s
 			"are; ask for fewer or for shared holds, or start the broker with --slots "
 			"%u",
 			reserved_of(s), view->n_slots, room, view->reserved,
-			view->reserved + reserved_of(s) + POOL_UNRESERVED_MIN);
+			view->reserved + reserved_of(s) + view->n_slots - room);
 		return -EBUSY;
+	}
+	if (view->n_subscribers == 0 && stream->supply) {
+		int r = stream->supply->wanted(stream->supply_data, view);
+		if (r < 0) {
+			snprintf(text, text_size, "%s", view->reason);
+			return r;
+		}
 	}
 	list_insert(&view->subscribers, &s->link);
 	view->n_subscribers++;
@@ -175,13 +307,43 @@ void view_leave(struct view *view, struct subscriber *s)
 	view->reserved -= reserved_of(s);
 	view->n_subscribers--;
 	subscriber_finish(s);
+	view_returned(view);
+	struct stream *stream = view->stream;
+	if (view->n_subscribers == 0 && stream->supply)
+		stream->supply->unwanted(stream->supply_data, view);
 }
 
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation)
 {
 	struct generation *g = view->generation;
-	if (!s->pool && g && g->id == generation)
-		subscriber_attach(s, &g->pool, g->id);
+	struct stream *stream = view->stream;
+	if (s->pool || !g || g->id != generation)
+		return;
+	/* nobody wanted the view for a while: its newest frame is an old one */
+	if (!view_is_current(view))
+		view_forget_newest(view);
+	subscriber_attach(s, &g->pool, g->id);
+	if (stream->supply)
+		stream->supply->attached(stream->supply_data, view);
+}
+
+bool view_is_running(const struct view *view)
+{
+	const struct stream *stream = view->stream;
+	if (stream->state != STREAM_LIVE || !view->generation)
+		return false;
+	if (view == &stream->mirror || stream->native.source.ops->kind != MEMORY_HOST)
+		return view == &stream->native || view->n_subscribers > 0;
+	return view->n_subscribers > 0 || stream->mirror.n_subscribers == 0;
+}
+
+void view_returned(struct view *view)
+{
+	struct stream *stream = view->stream;
+	const struct generation *g = view->generation;
+	const struct slot *newest = g ? g->pool.newest : NULL;
+	if (stream->supply && newest && newest->complete && list_empty(&newest->holds))
+		stream->supply->returned(stream->supply_data, view);
 }
 
 void view_forget_newest(struct view *view)

@@ -22,20 +22,22 @@ struct view_counts {
 	uint64_t superseded; /* captured frames that a newer one replaced before the copy */
 };
 
-/* One form of a stream's frames. The stream's own form is its native view. */
+/*
+ * One form of a stream's frames. The stream's own form is its native view; its mirror is the same
+ * picture in the other kind of memory, made only while somebody wants it.
+ */
 struct view {
 	uint32_t id; /* unique in this broker, from 1 */
 	struct stream *stream;
 	unsigned n_slots;
-	struct memory_budget *budget;
-	struct generation *generation; /* NULL before the first format */
-	uint64_t next_seq;             /* of the next frame, from 1, never reset */
+	struct slot_source source;
+	struct generation *generation; /* NULL before the first format, and while nobody wants it */
 	struct list subscribers;       /* subscriber::link */
 	unsigned n_subscribers;
 	unsigned reserved; /* holds that are never revoked, of all subscribers together */
 	struct view_counts counts;
-	struct histogram copy; /* captured to copied */
-	char reason[STREAM_TEXT_MAX + 1];
+	struct histogram copy;            /* captured to copied */
+	char reason[STREAM_TEXT_MAX + 1]; /* why it runs as it does, or why not */
 };
 
 /* Told of changes by whoever wired the stream up. */
@@ -44,6 +46,21 @@ struct stream_listener {
 	void (*changed)(void *data, struct stream *stream);
 	/* A subscriber of the view must be told of its generation (again). May make it leave. */
 	void (*rebind)(void *data, struct view *view, struct subscriber *s);
+	/* Nobody can have the view any more: end the subscription. It leaves. */
+	void (*end)(void *data, struct view *view, struct subscriber *s, const char *reason);
+};
+
+/* Told who wants which view: the one who makes the frames. */
+struct stream_supply {
+	/* The first subscriber of the view is about to join: the mirror gets a generation here. 0, or
+	 * negative errno: view->reason says why it cannot be had. */
+	int (*wanted)(void *data, struct view *view);
+	/* The last one has left. */
+	void (*unwanted)(void *data, struct view *view);
+	/* A subscriber was attached, and the view's newest frame may be old. */
+	void (*attached)(void *data, struct view *view);
+	/* The newest frame was with somebody, and is with nobody any more. */
+	void (*returned)(void *data, struct view *view);
 };
 
 struct stream {
@@ -52,8 +69,13 @@ struct stream {
 	enum stream_state state;
 	char text[STREAM_TEXT_MAX + 1];
 	struct view native;
+	struct view mirror;                 /* source.ops NULL: there is none */
+	uint64_t next_seq;                  /* of the next frame, from 1, never reset */
+	char gpu_text[STREAM_TEXT_MAX + 1]; /* why there is no view in GPU memory */
 	const struct stream_listener *listener;
 	void *listener_data;
+	const struct stream_supply *supply; /* NULL: none yet, or no more */
+	void *supply_data;
 };
 
 /**
@@ -67,6 +89,20 @@ void stream_init(struct stream *stream, const char *name, const char *source, un
 
 void stream_set_listener(
 	struct stream *stream, const struct stream_listener *listener, void *listener_data);
+
+/* Native frames come from here, those of the mirror from there. Before the first format. */
+void stream_set_memory(
+	struct stream *stream, const struct slot_source *native, const struct slot_source *mirror);
+
+/* supply NULL: whoever made the frames is gone. */
+void stream_set_supply(
+	struct stream *stream, const struct stream_supply *supply, void *supply_data);
+
+/* The view that is in this kind of memory; NULL: there is none. */
+struct view *stream_view(struct stream *stream, enum memory_kind kind);
+
+/* The other view of the stream; NULL: there is none. */
+struct view *view_other(struct view *view);
 
 /* Every subscriber must have left (asserted). */
 void stream_finish(struct stream *stream);
@@ -82,18 +118,43 @@ void stream_set_state(struct stream *stream, enum stream_state state, const char
  */
 int view_configure(struct view *view, const struct video_format *format);
 
+/* Nobody can have the view any more, for this reason: every subscriber is told, it has no generation. */
+void view_end(struct view *view, const char *reason);
+
+/* The generation goes; no subscriber and no writer may have it. */
+void view_release(struct view *view);
+
 /**
- * A slot to write the next frame into; its readers find its frame gone from now on.
+ * A slot to write a frame into; its readers find its frame gone from now on.
  *
- * slot_out  [lend] until view_publish() or pool_abandon()
- * seq_out   the number that the frame will have
+ * slot_out  [lend] until view_publish() or view_abandon()
  *
  * POOL_OK or POOL_FULL (counted). The view must have a generation.
  */
-enum pool_result view_begin(struct view *view, struct slot **slot_out, uint64_t *seq_out);
+enum pool_result view_begin(struct view *view, struct slot **slot_out);
 
-/* The slot is written: offer it to every subscriber. info->published_ns is set here. */
-void view_publish(struct view *view, struct slot *slot, struct frame_info *info);
+/* Take the number of the next frame; it may be given back if no later one was taken meanwhile. */
+uint64_t stream_take_seq(struct stream *stream);
+void stream_return_seq(struct stream *stream, uint64_t seq);
+
+/**
+ * The GPU will write the slot: offer it to those who wait for that themselves.
+ *
+ * info     copied_ns 0
+ * sync_fd  [take] says when, -EBADF: nothing does
+ */
+void view_submit(
+	struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info, int *sync_fd);
+
+/* The slot is written: offer it to every subscriber that has not got it. info->published_ns is set
+ * here. */
+void view_publish(struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info);
+
+/* The writer has no frame after all. */
+void view_abandon(struct view *view, struct slot *slot);
+
+/* Is a frame in the view as new as any? */
+bool view_is_current(const struct view *view);
 
 /**
  * Subscribe. s [borrow] initialised, until view_leave().
@@ -105,8 +166,15 @@ int view_join(struct view *view, struct subscriber *s, char *text, size_t text_s
 /* Detaches, gives back what was reserved, finishes s. */
 void view_leave(struct view *view, struct subscriber *s);
 
-/* Its generation has arrived at the client: offer frames from now on. Stale ids do nothing. */
+/* Its generation has arrived at the client: offer frames from now on, beginning with the newest.
+ * Stale ids do nothing. */
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation);
+
+/* Are frames made for it now? The native view has every frame, unless only its GPU mirror is wanted. */
+bool view_is_running(const struct view *view);
+
+/* A client of the view has given a frame back. */
+void view_returned(struct view *view);
 
 /* The newest frame is for nobody any more: its source is gone. New subscribers wait for the next. */
 void view_forget_newest(struct view *view);

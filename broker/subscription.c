@@ -6,16 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/describe.h"
+#include "broker/request.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/text.h"
 
 /* Descriptors that one client may leave unread by subscribing and unsubscribing. */
-enum { ORPHANED_FDS_MAX = 4 * (WIRE_SLOTS_MAX + 1) };
+enum {
+	ORPHANED_FDS_MAX = 4 * (WIRE_SLOTS_MAX + 1),
+};
 
 static struct subscription *of_subscriber(struct subscriber *subscriber)
 {
 	return container_of(subscriber, struct subscription, subscriber);
+}
+
+/* The client's copy of the sync_file, while the pixels are not there. */
+static int add_sync_fd(const struct subscription *s, const struct lease *lease, struct fdset *fds)
+{
+	int source = lease->hold.slot->sync_fd;
+	if (s->readiness != SLUICE__READINESS__READINESS_SYNC_FD || source < 0)
+		return 0;
+	int fd = fcntl(source, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	fds->fd[fds->n++] = fd;
+	return 0;
 }
 
 static int send_frame(
@@ -28,8 +45,11 @@ static int send_frame(
 		server_frame_message(s->client->server, s->view->id, lease, info);
 	if (!m)
 		return -EMSGSIZE;
-	int r = conn_send(s->client->conn, m->data, m->len, NULL);
-	return r == WIRE_AGAIN ? FANOUT_SOCKET_FULL : r;
+	_cleanup_fdset_ struct fdset fds = { .n = 0 };
+	int r = add_sync_fd(s, lease, &fds);
+	if (r == 0)
+		r = conn_send(s->client->conn, m->data, m->len, &fds);
+	return r == WIRE_AGAIN || r == -EMFILE || r == -ETOOMANYREFS ? FANOUT_SOCKET_FULL : r;
 }
 
 static void send_revoked(struct subscriber *subscriber, const struct lease *lease)
@@ -69,6 +89,12 @@ static int dup_fds(const struct generation *g, struct fdset *fds)
 	return 0;
 }
 
+static Sluice__Memory wire_memory(const struct view *view)
+{
+	return view->source.ops->kind == MEMORY_HOST ? SLUICE__MEMORY__MEMORY_HOST
+						     : SLUICE__MEMORY__MEMORY_OPAQUE_FD;
+}
+
 static void fill_generation(
 	Sluice__Generation *m, Sluice__Colour *colour, const struct subscription *s)
 {
@@ -84,6 +110,11 @@ static void fill_generation(
 	m->stride = (uint32_t *)f->stride;
 	m->size_bytes = f->size_bytes;
 	m->slots = g->pool.n_slots;
+	m->memory = wire_memory(s->view);
+	m->readiness = s->readiness;
+	m->data_offset = g->slot[0].data_offset;
+	m->allocation_bytes = g->slot[0].allocation_bytes;
+	m->memory_type = g->slot[0].memory_type;
 	colour->primaries = f->colour.primaries;
 	colour->transfer = f->colour.transfer;
 	colour->matrix = f->colour.matrix;
@@ -164,6 +195,14 @@ static void end_unwanted(struct subscription *s)
 	subscription_end(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text);
 }
 
+static void drop_timeline(struct subscription *s)
+{
+	const struct slot_source *source = &s->view->source;
+	if (s->subscriber.timeline)
+		source->ops->unmake_timeline(source->data, s->subscriber.timeline);
+	s->subscriber.timeline = NULL;
+}
+
 /* All descriptors in flight are used up, by whomever: that is no fault of this client. */
 static void postpone(struct subscription *s)
 {
@@ -176,10 +215,24 @@ static void postpone(struct subscription *s)
 		(unsigned long long)s->client->id, s->view->stream->name);
 }
 
+/* Each generation comes with a timeline of its own, at 0. */
+static int renew_timeline(struct subscription *s, struct fdset *fds)
+{
+	const struct slot_source *source = &s->view->source;
+	if (s->readiness != SLUICE__READINESS__READINESS_TIMELINE)
+		return 0;
+	drop_timeline(s);
+	int fd = -EBADF;
+	int r = source->ops->make_timeline(source->data, &s->subscriber.timeline, &fd);
+	if (r == 0)
+		fds->fd[fds->n++] = fd;
+	return r;
+}
+
 static void send_generation(struct subscription *s)
 {
 	_cleanup_fdset_ struct fdset fds = { .n = 0 };
-	if (dup_fds(s->view->generation, &fds) < 0) {
+	if (dup_fds(s->view->generation, &fds) < 0 || renew_timeline(s, &fds) < 0) {
 		postpone(s);
 		return;
 	}
@@ -216,7 +269,9 @@ void subscription_rebind(struct subscription *s)
 		return;
 	}
 	return_bytes(s);
-	if (!charge(s, g->bytes, g->pool.n_slots + 1)) {
+	unsigned n_fds = g->pool.n_slots + 1 +
+			 (s->readiness == SLUICE__READINESS__READINESS_TIMELINE ? 1 : 0);
+	if (!charge(s, g->bytes, n_fds)) {
 		subscription_end(s, SLUICE__ERROR_CODE__ERROR_LIMIT,
 			"this user's clients have all the memory or descriptors that one user may have "
 			"(fds-per-user, memory-per-user in the broker's configuration)");
@@ -229,66 +284,23 @@ static void send_subscribed(struct subscription *s, uint32_t request)
 {
 	const struct subscriber_options *o = &s->subscriber.options;
 	Sluice__Subscribed m = SLUICE__SUBSCRIBED__INIT;
+	Sluice__Device device;
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	m.request = request;
 	m.view = s->view->id;
 	m.stream = s->view->stream->name;
 	m.max_holds = o->max_holds;
 	m.reserved_holds = o->reserved ? o->max_holds : 0;
+	m.memory = wire_memory(s->view);
+	m.readiness = s->readiness;
+	m.note = s->note;
+	if (s->view->source.device) {
+		describe_device(s->view->source.device, &device);
+		m.device = &device;
+	}
 	packet.body_case = SLUICE__PACKET__BODY_SUBSCRIBED;
 	packet.subscribed = &m;
 	client_send(s->client, &packet, NULL);
-}
-
-/* 0, or an error code with a sentence. */
-static int parse_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,
-	char *text, size_t text_size)
-{
-	uint32_t holds = request->reserved_holds ? request->reserved_holds : request->max_holds;
-	if (holds > WIRE_HOLDS_MAX) {
-		snprintf(text, text_size, "%u holds: one subscription may have %d", holds,
-			WIRE_HOLDS_MAX);
-		return SLUICE__ERROR_CODE__ERROR_LIMIT;
-	}
-	bool fifo = request->delivery == SLUICE__DELIVERY__DELIVERY_FIFO;
-	if (!fifo && request->delivery != SLUICE__DELIVERY__DELIVERY_MAILBOX) {
-		snprintf(text, text_size, "delivery %d is unknown", (int)request->delivery);
-		return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
-	}
-	if (fifo && (request->fifo_depth == 0 || request->fifo_depth > WIRE_FIFO_MAX)) {
-		snprintf(text, text_size, "a queue of %u frames: it may have 1 to %d",
-			request->fifo_depth, WIRE_FIFO_MAX);
-		return SLUICE__ERROR_CODE__ERROR_LIMIT;
-	}
-	*options_out = (struct subscriber_options){
-		.delivery = fifo ? FANOUT_FIFO : FANOUT_MAILBOX,
-		.fifo_depth = fifo ? request->fifo_depth : 0,
-		.max_holds = holds ? holds : WIRE_HOLDS_DEFAULT,
-		.reserved = request->reserved_holds > 0,
-	};
-	return 0;
-}
-
-static int find_view(const struct client *client, const Sluice__Subscribe *request,
-	struct view **view_out, char *text, size_t text_size)
-{
-	char names[256];
-	struct stream *stream = catalog_find(client->server->catalog, request->stream);
-	if (!stream) {
-		snprintf(text, text_size, "there is no stream \"%.64s\"; streams: %s",
-			request->stream,
-			catalog_names(client->server->catalog, names, sizeof(names)));
-		return SLUICE__ERROR_CODE__ERROR_NO_STREAM;
-	}
-	if (request->memory != SLUICE__MEMORY__MEMORY_HOST ||
-		request->readiness != SLUICE__READINESS__READINESS_COMPLETE) {
-		snprintf(text, text_size,
-			"stream \"%s\" can be had in host memory with complete frames only",
-			stream->name);
-		return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
-	}
-	*view_out = &stream->native;
-	return 0;
 }
 
 /* Is there room for one more, and may it be this one? */
@@ -330,11 +342,11 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 {
 	struct subscriber_options options;
 	struct view *view;
-	int code = find_view(client, request, &view, text, text_size);
+	int code = request_view(client, request, &view, text, text_size);
 	if (!code)
 		code = check_client(client, view, text, text_size);
 	if (!code)
-		code = parse_options(request, &options, text, text_size);
+		code = request_options(request, &options, text, text_size);
 	if (code)
 		return code;
 	_cleanup_free_ struct subscription *s = calloc(1, sizeof(*s));
@@ -348,11 +360,15 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 	s->want_width = request->width;
 	s->want_height = request->height;
 	subscriber_init(&s->subscriber, &options, &ops);
+	s->readiness = request_readiness(view, request->readiness, s->note, sizeof(s->note));
+	s->subscriber.early = s->readiness != SLUICE__READINESS__READINESS_COMPLETE;
 	code = check_form(s, text, text_size);
 	if (code)
 		return code;
-	if (view_join(view, &s->subscriber, text, text_size) < 0)
-		return SLUICE__ERROR_CODE__ERROR_ADMISSION;
+	int r = view_join(view, &s->subscriber, text, text_size);
+	if (r < 0)
+		return r == -EBUSY ? SLUICE__ERROR_CODE__ERROR_ADMISSION
+				   : SLUICE__ERROR_CODE__ERROR_NO_VIEW;
 	client->subscription[client->n_subscriptions++] = s;
 	*subscription_out = TAKE_PTR(s);
 	return 0;
@@ -378,6 +394,7 @@ struct subscription *subscription_destroy(struct subscription *s)
 	if (!s)
 		return NULL;
 	struct client *client = s->client;
+	drop_timeline(s);
 	view_leave(s->view, &s->subscriber);
 	orphan_fds(s);
 	return_bytes(s);
@@ -448,6 +465,7 @@ int subscription_on_release(
 		&s->subscriber, release->generation, release->slot, release->seq, &published_ns);
 	if (r != FANOUT_NOT_HELD) {
 		note_latency(s, published_ns, release->received_ns);
+		view_returned(s->view);
 		return 0;
 	}
 	if (release->generation < s->offered)

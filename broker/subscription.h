@@ -13,8 +13,10 @@ struct subscription {
 	uint32_t want_fourcc;
 	uint32_t want_width;
 	uint32_t want_height;
-	uint32_t offered; /* generation sent last, 0: none */
-	bool bound;       /* the client has answered it */
+	uint32_t offered;             /* generation sent last, 0: none */
+	bool bound;                   /* the client has answered it */
+	Sluice__Readiness readiness;  /* as granted */
+	char note[WIRE_TEXT_MAX + 1]; /* why it is not what was asked for */
 	unsigned fds_in_flight;
 	uint64_t offer_number;    /* client::generations_sent of the generation sent last */
 	bool postponed;           /* a generation could not be sent: try again soon */

@@ -31,8 +31,11 @@ enum {
 	WIRE_FIFO_MAX = 32,         /* frames that may wait for one subscription */
 	WIRE_SUBSCRIPTIONS_MAX = 8, /* of one client */
 	WIRE_DAMAGE_MAX = 16,       /* rectangles of one frame */
-	WIRE_STATUS_CLIENTS = 8,    /* clients in one Status */
-	WIRE_STATUS_STREAMS = 16,   /* streams in one Status */
+	WIRE_STATUS_CLIENTS = 5,    /* clients in one Status */
+	WIRE_STATUS_STREAMS = 8,    /* streams in one Status */
+	WIRE_GPUS_MAX = 8,          /* GPUs of one broker */
+	WIRE_DEVICES_MAX = 16,      /* UUIDs in one Subscribe */
+	WIRE_UUID_BYTES = 16,
 };
 
 enum wire_result {

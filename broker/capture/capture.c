@@ -7,12 +7,12 @@
 struct kind {
 	const char *name;
 	const char *form; /* for people */
-	int (*create)(struct capture **capture_out, struct loop *loop, const char *name,
+	int (*create)(struct capture **capture_out, const struct capture_place *place,
 		const char *rest, char *error, size_t error_size);
 };
 
 static const struct kind kinds[] = {
-	{ "pattern", "pattern:WIDTHxHEIGHT@FPS[:FORMAT]", capture_pattern_create },
+	{ "pattern", "pattern:WIDTHxHEIGHT@FPS[:FORMAT][:gpu]", capture_pattern_create },
 #ifdef HAVE_PIPEWIRE
 	{ "pipewire", "pipewire:TARGET (a node's name or serial, or id=NODE)",
 		capture_pipewire_create },
@@ -29,7 +29,15 @@ static void list_kinds(const char *spec, char *error, size_t size)
 			error + used, size - used, "%s %s", i ? " or" : "", kinds[i].form);
 }
 
-int capture_create(struct capture **capture_out, struct loop *loop, const char *name,
+bool capture_is_gpu(const char *spec)
+{
+	static const char suffix[] = ":gpu";
+	size_t len = strlen(spec);
+	return strncmp(spec, "pattern:", 8) == 0 && len > sizeof(suffix) &&
+	       strcmp(spec + len + 1 - sizeof(suffix), suffix) == 0;
+}
+
+int capture_create(struct capture **capture_out, const struct capture_place *place,
 	const char *spec, char *error, size_t error_size)
 {
 	const char *colon = strchr(spec, ':');
@@ -38,7 +46,7 @@ int capture_create(struct capture **capture_out, struct loop *loop, const char *
 		const struct kind *kind = &kinds[i];
 		if (strlen(kind->name) == len && strncmp(spec, kind->name, len) == 0)
 			return kind->create(
-				capture_out, loop, name, colon ? colon + 1 : "", error, error_size);
+				capture_out, place, colon ? colon + 1 : "", error, error_size);
 	}
 	list_kinds(spec, error, error_size);
 	return -EINVAL;

@@ -29,6 +29,14 @@ struct pattern {
 	struct capture_buffer buffer;
 };
 
+/* What the user wrote. */
+struct wanted {
+	struct video_format format;
+	const struct format_info *info;
+	unsigned fps;
+	bool on_gpu;
+};
+
 /* A colour bar's pixel in the order of the format's bytes. */
 static void put_rgb(uint8_t *px, uint32_t fourcc, uint8_t r, uint8_t g, uint8_t b)
 {
@@ -141,32 +149,45 @@ static const struct capture_ops pattern_ops = {
 	.destroy = pattern_destroy,
 };
 
-static int parse(struct pattern *p, const char *rest, char *error, size_t error_size)
+/* "BGRx", "BGRx:gpu", "gpu" or "": what comes after the rate. False: something else. */
+static bool parse_form(const char *form, struct wanted *wanted_out)
+{
+	char text[64], *rest = text;
+	snprintf(text, sizeof(text), "%s", form);
+	const char *first = strsep(&rest, ":");
+	bool is_gpu_alone = !rest && strcmp(first, "gpu") == 0;
+	if (rest && strcmp(rest, "gpu") != 0)
+		return false;
+	wanted_out->on_gpu = rest || is_gpu_alone;
+	wanted_out->info = format_info_by_name(is_gpu_alone ? "BGRx" : first);
+	return wanted_out->info;
+}
+
+static int parse(struct wanted *p, const char *rest, char *error, size_t error_size)
 {
 	unsigned width = 0, height = 0, fps = 0;
 	int end = 0;
 	if (strlen(rest) > 64 || sscanf(rest, "%5ux%5u@%5u%n", &width, &height, &fps, &end) != 3 ||
 		(rest[end] != 0 && rest[end] != ':')) {
 		snprintf(error, error_size,
-			"\"%.64s\" is no pattern; write WIDTHxHEIGHT@FPS[:FORMAT], as in "
+			"\"%.64s\" is no pattern; write WIDTHxHEIGHT@FPS[:FORMAT][:gpu], as in "
 			"1280x720@60:NV12",
 			rest);
 		return -EINVAL;
 	}
-	const char *name = rest[end] == ':' ? rest + end + 1 : "BGRx";
-	const struct format_info *info = format_info_by_name(name);
-	if (!info) {
+	const char *form = rest[end] == ':' ? rest + end + 1 : "BGRx";
+	if (!parse_form(form, p)) {
 		snprintf(error, error_size,
 			"\"%.32s\" is no format of a pattern; take BGRx, BGRA, RGBx, RGBA, YUY2, "
-			"NV12 or I420",
-			name);
+			"NV12 or I420, and :gpu for one in GPU memory",
+			form);
 		return -EINVAL;
 	}
-	if (format_layout(info->fourcc, width, height, &p->format) < 0 || fps == 0 ||
-		fps > FPS_MAX) {
+	if (format_layout(p->info->fourcc, width, height, &p->format) < 0 || fps > FPS_MAX ||
+		(fps == 0 && !p->on_gpu)) {
 		snprintf(error, error_size,
 			"pattern %.64s: width and height go from 1 to %d, frames per second from 1 "
-			"to %d",
+			"to %d (on a GPU also 0: the next when every reader has given the last back)",
 			rest, FORMAT_SIDE_MAX, FPS_MAX);
 		return -EINVAL;
 	}
@@ -174,18 +195,26 @@ static int parse(struct pattern *p, const char *rest, char *error, size_t error_
 	return 0;
 }
 
-int capture_pattern_create(struct capture **capture_out, struct loop *loop, const char *name,
+int capture_pattern_create(struct capture **capture_out, const struct capture_place *place,
 	const char *rest, char *error, size_t error_size)
 {
-	(void)name;
+	struct wanted wanted;
+	int r = parse(&wanted, rest, error, error_size);
+	if (r < 0)
+		return r;
+	if (wanted.on_gpu)
+		return capture_gpu_pattern_create(capture_out, place, &wanted.format, wanted.fps);
 	_cleanup_free_ struct pattern *p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	*p = (struct pattern){ .base.ops = &pattern_ops, .loop = loop, .timer_fd = -EBADF };
+	*p = (struct pattern){
+		.base.ops = &pattern_ops,
+		.loop = place->loop,
+		.format = wanted.format,
+		.fps = wanted.fps,
+		.timer_fd = -EBADF,
+	};
 	p->buffer.read = pattern_read;
-	int r = parse(p, rest, error, error_size);
-	if (r < 0)
-		return r;
 	*capture_out = &p->base;
 	(void)TAKE_PTR(p);
 	return 0;

@@ -375,7 +375,7 @@ static const struct capture_ops pipewire_ops = {
 	.destroy = pipewire_destroy,
 };
 
-int capture_pipewire_create(struct capture **capture_out, struct loop *loop, const char *name,
+int capture_pipewire_create(struct capture **capture_out, const struct capture_place *place,
 	const char *rest, char *error, size_t error_size)
 {
 	_cleanup_free_ struct pipewire *p = calloc(1, sizeof(*p));
@@ -383,10 +383,10 @@ int capture_pipewire_create(struct capture **capture_out, struct loop *loop, con
 		return -ENOMEM;
 	*p = (struct pipewire){
 		.base.ops = &pipewire_ops,
-		.loop = loop,
+		.loop = place->loop,
 		.backoff_ns = BACKOFF_MIN_NS,
 	};
-	snprintf(p->name, sizeof(p->name), "%s", name);
+	snprintf(p->name, sizeof(p->name), "%s", place->name);
 	int r = pipewire_target_parse(&p->target, rest, error, error_size);
 	if (r < 0)
 		return r;

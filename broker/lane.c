@@ -1,0 +1,434 @@
+#include "broker/lane.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/imports.h"
+#include "common/clock.h"
+#include "common/worker.h"
+
+enum { STEPS_MAX = 2 };
+
+enum step { STEP_CPU, STEP_GPU };
+
+/* What the worker thread is given: it touches nothing else. */
+struct cpu_job {
+	struct capture_buffer *buffer; /* to be read; NULL: copy from `from` */
+	const uint8_t *from;
+	uint8_t *to;
+	struct video_format format;
+	uint64_t seq;
+};
+
+struct lane {
+	struct view *view;
+	struct gpu *gpu;
+	const struct lane_listener *listener;
+	void *listener_data;
+	struct worker *worker;
+	struct gpu_buffer *staging;
+	struct imports slots;    /* of the host view's generation */
+	struct imports mappings; /* of captured buffers */
+	const char *way;
+
+	/* the picture that is under way; slot NULL: none */
+	struct slot *slot;
+	uint64_t seq;
+	struct frame_info info;
+	struct capture_buffer *buffer; /* where it comes from, or */
+	struct hold hold;              /* the other view's slot */
+	unsigned n_steps;
+	unsigned at; /* the step that runs */
+	enum step step[STEPS_MAX];
+	struct cpu_job cpu;
+	struct gpu_copy copy;
+	gpu_job gpu_job;
+};
+
+#ifdef SLUICE_FAULTS
+#include <unistd.h>
+
+unsigned lane_fault_slow_ms;
+#endif
+
+static void on_cpu_done(void *data, int result);
+
+int lane_create(struct lane **lane_out, struct loop *loop, struct view *view, struct gpu *gpu,
+	const struct lane_listener *listener, void *listener_data)
+{
+	_cleanup_(lane_destroyp) struct lane *lane = calloc(1, sizeof(*lane));
+	if (!lane)
+		return -ENOMEM;
+	*lane = (struct lane){
+		.view = view,
+		.gpu = gpu,
+		.listener = listener,
+		.listener_data = listener_data,
+		.slots.gpu = gpu,
+		.mappings.gpu = gpu,
+		.way = "",
+	};
+	list_init(&lane->hold.in_slot);
+	int r = worker_create(&lane->worker, loop, "sluice-copy", on_cpu_done, lane);
+	if (r < 0)
+		return r;
+	*lane_out = TAKE_PTR(lane);
+	return 0;
+}
+
+struct lane *lane_destroy(struct lane *lane)
+{
+	if (!lane)
+		return NULL;
+	(void)lane_cancel(lane);
+	lane->worker = worker_destroy(lane->worker);
+	lane_forget_memory(lane);
+	imports_clear(&lane->mappings);
+	free(lane);
+	return NULL;
+}
+
+bool lane_is_busy(const struct lane *lane)
+{
+	/* after lane_cancel() the worker may still have to say that it has ended */
+	return lane->slot || worker_busy(lane->worker);
+}
+
+const struct capture_buffer *lane_buffer(const struct lane *lane)
+{
+	return lane->slot ? lane->buffer : NULL;
+}
+
+const char *lane_way(const struct lane *lane)
+{
+	return lane->way;
+}
+
+void lane_forget_memory(struct lane *lane)
+{
+	assert(!lane->slot);
+	imports_clear(&lane->slots);
+	lane->staging = gpu_buffer_destroy(lane->staging);
+}
+
+void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mapping)
+{
+	imports_forget(&lane->mappings, mapping->map);
+}
+
+/* --- The end of a picture --------------------------------------------------------------------- */
+
+/* The picture is not under way any more. Returns the buffer that it came from. */
+static struct capture_buffer *clear(struct lane *lane)
+{
+	struct capture_buffer *buffer = lane->buffer;
+	pool_drop(&lane->hold);
+	lane->slot = NULL;
+	lane->buffer = NULL;
+	return buffer;
+}
+
+static struct capture_buffer *abandon(struct lane *lane)
+{
+	view_abandon(lane->view, lane->slot);
+	if (lane->buffer)
+		stream_return_seq(lane->view->stream, lane->seq);
+	return clear(lane);
+}
+
+static void finish(struct lane *lane, int result)
+{
+	struct capture_buffer *buffer;
+	if (result < 0) {
+		buffer = abandon(lane);
+	} else {
+		lane->info.copied_ns = clock_ns();
+		view_publish(lane->view, lane->slot, lane->seq, &lane->info);
+		buffer = clear(lane);
+	}
+	lane->listener->done(lane->listener_data, lane, buffer, result);
+}
+
+/* --- Steps ------------------------------------------------------------------------------------ */
+
+static int run_step(struct lane *lane);
+
+static void next_step(struct lane *lane, int result)
+{
+	bool goes_on = result == 0 && ++lane->at < lane->n_steps;
+	if (goes_on)
+		result = run_step(lane);
+	if (!goes_on || result < 0)
+		finish(lane, result);
+}
+
+static int run_cpu(void *data)
+{
+	struct cpu_job *job = data;
+	int r = 0;
+	if (job->buffer)
+		r = job->buffer->read(job->buffer, job->to, &job->format, job->seq);
+	else
+		memcpy(job->to, job->from, job->format.size_bytes);
+#ifdef SLUICE_FAULTS
+	usleep(lane_fault_slow_ms * 1000);
+#endif
+	return r;
+}
+
+static void on_cpu_done(void *data, int result)
+{
+	struct lane *lane = data;
+	if (lane->slot)
+		next_step(lane, result);
+	else
+		lane->listener->done(lane->listener_data, lane, NULL, -ECANCELED);
+}
+
+static int run_cpu_step(struct lane *lane)
+{
+	worker_post(lane->worker, run_cpu, &lane->cpu);
+	return 0;
+}
+
+static void on_gpu_done(void *data, int result)
+{
+	struct lane *lane = data;
+	lane->gpu_job = 0;
+	next_step(lane, result);
+}
+
+/*
+ * The timelines of those who wait on the GPU. One that its client has signalled itself cannot be
+ * signalled to less: that client loses its view, and nobody else notices.
+ */
+static unsigned collect_timelines(struct lane *lane, struct gpu_signal *signals)
+{
+	struct view *view = lane->view;
+	struct stream *stream = view->stream;
+	struct subscriber *s, *next;
+	unsigned n = 0;
+	list_for_each_safe(s, next, &view->subscribers, link) {
+		if (!s->pool || !s->timeline)
+			continue;
+		if (gpu_timeline_value(s->timeline) >= lane->seq)
+			stream->listener->end(stream->listener_data, view, s,
+				"the client has signalled the timeline that the broker signals");
+		else if (n < GPU_SIGNALS_MAX)
+			signals[n++] = (struct gpu_signal){ s->timeline, lane->seq };
+	}
+	return n;
+}
+
+/* Who gets frames before their pixels are there? */
+static void find_early(const struct view *view, bool *any_out, bool *sync_fd_out)
+{
+	const struct subscriber *s;
+	*any_out = *sync_fd_out = false;
+	list_for_each(s, &view->subscribers, link) {
+		*any_out |= s->pool && s->early;
+		*sync_fd_out |= s->pool && s->early && !s->timeline;
+	}
+}
+
+static int submit(struct lane *lane, struct gpu_work *work)
+{
+	struct gpu_signal signals[GPU_SIGNALS_MAX];
+	bool is_last = lane->at + 1 == lane->n_steps;
+	bool is_early = false;
+	int sync_fd = -EBADF;
+	if (is_last && lane->view->source.ops->kind == MEMORY_OPAQUE_FD) {
+		work->n_signals = collect_timelines(lane, signals);
+		work->signals = signals;
+		find_early(lane->view, &is_early, &work->want_sync_fd);
+	}
+	int r = gpu_submit(lane->gpu, work, &lane->gpu_job, &sync_fd);
+	if (r == -EBUSY)
+		return r;
+	if (r == 0 && is_early)
+		view_submit(lane->view, lane->slot, lane->seq, &lane->info, &sync_fd);
+	return r;
+}
+
+static int run_gpu_step(struct lane *lane)
+{
+	const struct generation *g = lane->view->generation;
+	struct gpu_work work = { .format = &g->format, .done = on_gpu_done, .data = lane };
+	if (lane->buffer && lane->buffer->record) {
+		struct gpu_picture to =
+			gpu_picture_of(generation_slot(g, lane->slot)->buffer, &g->format);
+		lane->buffer->record(lane->buffer, &to, lane->seq, &work);
+	} else {
+		work.copy = &lane->copy;
+	}
+	return submit(lane, &work);
+}
+
+static int run_step(struct lane *lane)
+{
+	return lane->step[lane->at] == STEP_CPU ? run_cpu_step(lane) : run_gpu_step(lane);
+}
+
+/* --- The plan --------------------------------------------------------------------------------- */
+
+static void add_step(struct lane *lane, enum step step)
+{
+	lane->step[lane->n_steps++] = step;
+}
+
+static int need_staging(struct lane *lane)
+{
+	const struct video_format *format = &lane->view->generation->format;
+	if (lane->staging)
+		return 0;
+	return gpu_buffer_create(lane->gpu, GPU_STAGING, format->size_bytes, &lane->staging);
+}
+
+/* The slot of a host view as the GPU sees it, or NULL. */
+static struct gpu_buffer *import_slot(struct lane *lane, const struct slot_memory *memory)
+{
+	return imports_get(&lane->slots, memory->map, memory->allocation_bytes);
+}
+
+static int plan_buffer(struct lane *lane)
+{
+	const struct generation *g = lane->view->generation;
+	const struct slot_memory *slot = generation_slot(g, lane->slot);
+	const struct capture_mapping *mapping = lane->buffer->mapping;
+	lane->cpu = (struct cpu_job){ lane->buffer, NULL, slot->map, g->format, lane->seq };
+	if (slot->map) {
+		add_step(lane, STEP_CPU);
+		lane->way = "copied from the captured memory by the CPU";
+		return 0;
+	}
+	if (lane->buffer->record) {
+		add_step(lane, STEP_GPU);
+		lane->way = "copied on the GPU";
+		return 0;
+	}
+	lane->copy.to = gpu_picture_of(slot->buffer, &g->format);
+	struct gpu_buffer *direct =
+		mapping ? imports_get(&lane->mappings, mapping->map, mapping->size_bytes) : NULL;
+	if (direct) {
+		lane->copy.from.buffer = direct;
+		memcpy(lane->copy.from.offset, mapping->offset, sizeof(mapping->offset));
+		memcpy(lane->copy.from.stride, mapping->stride, sizeof(mapping->stride));
+		add_step(lane, STEP_GPU);
+		lane->way = "uploaded from the captured memory, without a copy by the CPU";
+		return 0;
+	}
+	int r = need_staging(lane);
+	if (r < 0)
+		return r;
+	lane->cpu.to = gpu_buffer_map(lane->staging);
+	lane->copy.from = gpu_picture_of(lane->staging, &g->format);
+	add_step(lane, STEP_CPU);
+	add_step(lane, STEP_GPU);
+	lane->way = mapping ? "uploaded through staging memory: the driver cannot import the "
+			      "captured memory"
+			    : "uploaded through staging memory: the source has no memory that can "
+			      "be imported";
+	return 0;
+}
+
+static int plan_upload(struct lane *lane, const struct slot_memory *from)
+{
+	const struct generation *g = lane->view->generation;
+	lane->copy.to = gpu_picture_of(generation_slot(g, lane->slot)->buffer, &g->format);
+	struct gpu_buffer *direct = import_slot(lane, from);
+	lane->way = "uploaded from the host view, without a copy by the CPU";
+	if (!direct) {
+		int r = need_staging(lane);
+		if (r < 0)
+			return r;
+		direct = lane->staging;
+		lane->cpu =
+			(struct cpu_job){ NULL, from->map, gpu_buffer_map(direct), g->format, 0 };
+		add_step(lane, STEP_CPU);
+		lane->way = "uploaded from the host view through staging memory: the driver cannot "
+			    "import a memfd";
+	}
+	lane->copy.from = gpu_picture_of(direct, &g->format);
+	add_step(lane, STEP_GPU);
+	return 0;
+}
+
+static int plan_read_back(struct lane *lane, const struct slot_memory *from)
+{
+	const struct generation *g = lane->view->generation;
+	const struct slot_memory *slot = generation_slot(g, lane->slot);
+	lane->copy.from = gpu_picture_of(from->buffer, &g->format);
+	struct gpu_buffer *direct = import_slot(lane, slot);
+	add_step(lane, STEP_GPU);
+	lane->way = "read back from the GPU straight into the sealed memory";
+	if (!direct) {
+		int r = need_staging(lane);
+		if (r < 0)
+			return r;
+		direct = lane->staging;
+		lane->cpu =
+			(struct cpu_job){ NULL, gpu_buffer_map(direct), slot->map, g->format, 0 };
+		add_step(lane, STEP_CPU);
+		lane->way =
+			"read back from the GPU through staging memory: the driver cannot import a "
+			"memfd";
+	}
+	lane->copy.to = gpu_picture_of(direct, &g->format);
+	return 0;
+}
+
+/* A slot is there and the plan is made, or not: begin. */
+static int begin(struct lane *lane, int planned)
+{
+	int r = planned < 0 ? planned : run_step(lane);
+	if (r == 0)
+		return 0;
+	(void)abandon(lane);
+	return r == -EBUSY ? POOL_FULL : r;
+}
+
+int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer)
+{
+	assert(!lane_is_busy(lane));
+	if (view_begin(lane->view, &lane->slot) != POOL_OK)
+		return POOL_FULL;
+	lane->buffer = buffer;
+	lane->info = buffer->info;
+	lane->seq = stream_take_seq(lane->view->stream);
+	lane->n_steps = lane->at = 0;
+	return begin(lane, plan_buffer(lane));
+}
+
+int lane_take_other(struct lane *lane)
+{
+	assert(!lane_is_busy(lane));
+	const struct generation *other = view_other(lane->view)->generation;
+	struct slot *from = other ? other->pool.newest : NULL;
+	if (!from || !from->complete || view_is_current(lane->view))
+		return 0;
+	if (view_begin(lane->view, &lane->slot) != POOL_OK)
+		return POOL_FULL;
+	pool_hold(&lane->hold, from);
+	pool_reserve(&lane->hold);
+	lane->info = from->info;
+	lane->info.begun_ns = clock_ns();
+	lane->seq = from->seq;
+	lane->n_steps = lane->at = 0;
+	const struct slot_memory *memory = generation_slot(other, from);
+	return begin(lane, memory->map ? plan_upload(lane, memory) : plan_read_back(lane, memory));
+}
+
+struct capture_buffer *lane_cancel(struct lane *lane)
+{
+	if (!lane->slot)
+		return NULL;
+	if (lane->step[lane->at] == STEP_CPU) {
+		worker_wait(lane->worker);
+	} else {
+		gpu_wait(lane->gpu, lane->gpu_job);
+		gpu_cancel(lane->gpu, lane->gpu_job);
+	}
+	return abandon(lane);
+}

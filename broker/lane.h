@@ -1,0 +1,83 @@
+/*
+ * A lane brings pictures into the slots of one view: from a captured buffer, or from the newest slot
+ * of the stream's other view. One at a time; at most one step on the CPU (a worker thread) and one
+ * on the GPU:
+ *
+ *	captured memory ──CPU──▶ host slot                      a host stream
+ *	captured mapping ──GPU──▶ GPU slot                      its GPU view, if the mapping can be imported
+ *	captured memory ──CPU──▶ staging ──GPU──▶ GPU slot      ..., if not
+ *	host slot ──GPU──▶ GPU slot                             ..., beside host readers
+ *	GPU picture ──GPU──▶ GPU slot                           a GPU stream: the one ingest copy
+ *	GPU slot ──GPU──▶ host slot                             its host view
+ *	GPU slot ──GPU──▶ staging ──CPU──▶ host slot            ..., if a memfd cannot be imported
+ *
+ * Everything here is for the loop thread.
+ */
+#pragma once
+
+#include "broker/capture/capture.h"
+#include "broker/stream.h"
+
+struct lane;
+
+struct lane_listener {
+	/* The picture is published, or could not be (negative: -ESTALE: its memory is gone; -ENODEV: the
+	 * GPU is lost). The lane is idle. buffer is NULL if it came from the other view. */
+	void (*done)(void *data, struct lane *lane, struct capture_buffer *buffer, int result);
+};
+
+/**
+ * view      [borrow] until destroyed
+ * gpu       [borrow] until destroyed; NULL: host memory only
+ * listener  [borrow] until destroyed
+ * lane_out  [give]
+ */
+int lane_create(struct lane **lane_out, struct loop *loop, struct view *view, struct gpu *gpu,
+	const struct lane_listener *listener, void *listener_data);
+
+/* Cancels. Takes NULL. Returns NULL. */
+struct lane *lane_destroy(struct lane *lane);
+
+bool lane_is_busy(const struct lane *lane);
+
+/* Whose picture it is reading; NULL: none. */
+const struct capture_buffer *lane_buffer(const struct lane *lane);
+
+/**
+ * Bring a captured picture in. The lane is idle; the view has a generation.
+ *
+ * buffer  [borrow] until done, or lane_cancel() returns
+ *
+ * 0; POOL_FULL: no slot was free, or the GPU has too much to do; negative errno: the GPU failed.
+ * Unless it is 0 done is not called.
+ */
+int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
+
+/* Bring in the newest frame of the other view, which is kept from being written meanwhile. As above;
+ * 0 also if there is none that is newer. */
+int lane_take_other(struct lane *lane);
+
+/**
+ * Stop: when this returns nobody reads the buffer, and the slot is abandoned. Blocks for the rest of a
+ * running copy. done is not called.
+ *
+ * The buffer that is free now, NULL: there was none.
+ */
+struct capture_buffer *lane_cancel(struct lane *lane);
+
+/* The view's generation, or that of the other, is about to go: forget what was imported of it. The lane
+ * is idle. */
+void lane_forget_memory(struct lane *lane);
+
+/* A captured mapping is about to go. */
+void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mapping);
+
+/* How pictures come into the view, as a sentence: "uploaded from ... without a CPU copy". */
+const char *lane_way(const struct lane *lane);
+
+DEFINE_CLEANUP(struct lane *, lane_destroy);
+
+#ifdef SLUICE_FAULTS
+/* Test: wait this long after a slot was written before it is published, in ms. */
+extern unsigned lane_fault_slow_ms;
+#endif

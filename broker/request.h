@@ -1,0 +1,22 @@
+/* What a Subscribe asks for, and what of it can be had. Decides only. */
+#pragma once
+
+#include "broker/client.h"
+
+/**
+ * The view that is asked for.
+ *
+ * view_out  [lend] as long as its stream
+ *
+ * 0, or an error code with a sentence.
+ */
+int request_view(const struct client *client, const Sluice__Subscribe *request,
+	struct view **view_out, char *text, size_t text_size);
+
+/* How frames are to be delivered. 0, or an error code with a sentence. */
+int request_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,
+	char *text, size_t text_size);
+
+/* The readiness that is granted; if it is not what was wanted, the note says why. */
+Sluice__Readiness request_readiness(
+	const struct view *view, Sluice__Readiness wanted, char *note, size_t note_size);
