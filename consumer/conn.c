@@ -57,6 +57,13 @@ void conn_wake(struct sluice *conn)
 	link_arm(&conn->link, LONG_PAST_NS);
 }
 
+/* What came is announced by no socket any more. */
+void conn_keep_news(struct sluice *conn)
+{
+	if (conn->news || conn->streams.n_changes > 0 || views_ready(conn) > 0)
+		conn_wake(conn);
+}
+
 /* --- Waiting ----------------------------------------------------------------------------------*/
 
 int conn_until(struct sluice *conn, conn_done_fn done, const void *arg)
@@ -67,9 +74,7 @@ int conn_until(struct sluice *conn, conn_done_fn done, const void *arg)
 		link_sleep(&conn->link, deadline);
 		r = session_process(conn, done, arg);
 	}
-	/* what came meanwhile is announced by no socket any more */
-	if (conn->news || conn->streams.n_changes > 0 || views_ready(conn) > 0)
-		conn_wake(conn);
+	conn_keep_news(conn);
 	if (r < 0 || done(conn, arg))
 		return r;
 	return conn_error(conn, -ETIMEDOUT, SLUICE_ERROR_NONE,
@@ -102,14 +107,14 @@ int sluice_dispatch(struct sluice *conn)
 	return r;
 }
 
-static uint64_t deadline_of(int timeout_ms)
+uint64_t conn_deadline(int timeout_ms)
 {
 	return timeout_ms < 0 ? UINT64_MAX : clock_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 }
 
 int sluice_wait(struct sluice *conn, int timeout_ms)
 {
-	uint64_t deadline = deadline_of(timeout_ms);
+	uint64_t deadline = conn_deadline(timeout_ms);
 	int r = dispatch(conn);
 	while (r == 0 && !conn->news && clock_ns() < deadline) {
 		if (link_sleep(&conn->link, deadline) < 0)
@@ -165,7 +170,7 @@ static struct sluice *create(void)
 /* A broker that is busy accepting others has no room for us yet: that passes. */
 static int begin(struct sluice *conn)
 {
-	uint64_t deadline = deadline_of(conn->timeout_ms);
+	uint64_t deadline = conn_deadline(conn->timeout_ms);
 	int r = session_begin(conn);
 	while (r == -EAGAIN && clock_ns() < deadline) {
 		struct timespec pause = clock_timespec(accept_pause_ns);

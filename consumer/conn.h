@@ -8,7 +8,10 @@
  *	conn.c     the calls of the public header: connect, wait, close
  *	link.c     the socket: open, send, queue, wait
  *	session.c  what arrives, and what it means in which state
- *	view.c     subscriptions; frame.c their frames; mapping.c their memory
+ *	view.c     subscriptions: subscribe.c asks, bind.c takes their memory
+ *	frame.c    their frames; gpu_frame.c what CUDA streams do with them
+ *	mapping.c  their memory: importer.c, with import_host.c, _cuda.c, _vulkan.c
+ *	ticket.c   what a driver's thread tells us
  *	streams.c  lists and watches streams
  *	status.c   what `sluice ls` shows
  */
@@ -52,6 +55,7 @@ struct sluice {
 	uint32_t last_request; /* number of the last Subscribe or StatusRequest */
 	uint64_t last_mapping; /* number of the last generation, mapping::number */
 	struct list views;     /* sluice_view::link */
+	unsigned n_tickets;    /* frames whose release waits for GPU work */
 	struct left_view left[WIRE_SUBSCRIPTIONS_MAX];
 	unsigned n_left;
 	struct streams streams;
@@ -75,6 +79,9 @@ int conn_until(struct sluice *conn, conn_done_fn done, const void *arg);
 /* As above, until requests can be sent. */
 int conn_until_up(struct sluice *conn);
 
+/* CLOCK_MONOTONIC; UINT64_MAX for -1, which is for ever. */
+uint64_t conn_deadline(int timeout_ms);
+
 /* Record the sentence; returns r, so that failing is one line. */
 int conn_error(struct sluice *conn, int r, enum sluice_error_code code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -91,6 +98,9 @@ bool conn_has_requested(const struct sluice *conn, uint32_t request);
 
 /* Send a message, or queue it. No answer: a failure is noticed where the socket is read. */
 void conn_send(struct sluice *conn, const Sluice__Packet *packet);
+
+/* Messages were read outside sluice_dispatch(): make sluice_fd() readable if there is news. */
+void conn_keep_news(struct sluice *conn);
 
 /* Make sluice_fd() readable: something waits here that no socket will announce. */
 void conn_wake(struct sluice *conn);

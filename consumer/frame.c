@@ -14,6 +14,7 @@ void frames_init(struct sluice_view *view)
 	list_init(&view->unused);
 	for (unsigned i = 0; i < VIEW_FRAMES; i++) {
 		view->frames[i].view = view;
+		view->frames[i].pub.sync_fd = -1;
 		list_init(&view->frames[i].link);
 		list_insert(&view->unused, &view->frames[i].link);
 	}
@@ -41,6 +42,8 @@ static void retire(struct frame *frame)
 		send_release(frame);
 		view->n_lent--;
 	}
+	fd_closep(&frame->pub.sync_fd);
+	frame->is_waited_for = false;
 	frame->mapping = mapping_unref(frame->mapping);
 	list_remove(&frame->link);
 	list_insert(&view->unused, &frame->link);
@@ -85,8 +88,10 @@ bool frames_use_generation(const struct sluice_view *view, uint32_t generation)
 
 /* --- What arrives -----------------------------------------------------------------------------*/
 
-static int check_frame(const struct sluice_view *view, const Sluice__Frame *in)
+static int check_frame(
+	const struct sluice_view *view, const Sluice__Frame *in, const struct fdset *fds)
 {
+	unsigned n_fds_max = view->readiness == SLUICE_SYNC_FD ? 1 : 0;
 	struct sluice *conn = view->conn;
 	if (!view->mapping || in->generation != view->mapping->id)
 		return conn_protocol_error(conn, "a frame of a generation that is not bound");
@@ -94,6 +99,8 @@ static int check_frame(const struct sluice_view *view, const Sluice__Frame *in)
 		return conn_protocol_error(conn, "a frame in a slot that does not exist");
 	if (in->seq <= view->last_seq)
 		return conn_protocol_error(conn, "a frame that is not newer than the last");
+	if (fds->n > n_fds_max)
+		return conn_protocol_error(conn, "%u descriptors with frame", fds->n);
 	if (in->n_damage > WIRE_DAMAGE_MAX)
 		return conn_protocol_error(conn, "a frame with too much damage");
 	if (view->n_lent >= view->max_holds)
@@ -125,11 +132,31 @@ static void read_damage(struct sluice_frame *pub, const Sluice__Frame *in)
 	}
 }
 
+/* Where its pixels are, in the terms of its memory. */
+static void read_memory(struct frame *frame)
+{
+	const struct mapping *mapping = frame->mapping;
+	const struct slot_memory *slot = &mapping->slot[frame->slot];
+	uint64_t begin = mapping->data_offset + mapping->format.offset[0];
+	struct sluice_frame *pub = &frame->pub;
+	pub->memory = mapping->importer->ops->memory;
+	bool is_cuda = pub->memory == SLUICE_MEMORY_CUDA;
+	bool is_vulkan = pub->memory == SLUICE_MEMORY_VULKAN;
+	for (unsigned p = 0; p < SLUICE_PLANES_MAX; p++)
+		pub->data[p] =
+			slot->map && p < pub->n_planes ? slot->map + begin + pub->offset[p] : NULL;
+	pub->cuda.ptr = is_cuda ? slot->handle + begin : 0;
+	pub->cuda.context = is_cuda ? mapping->importer->context : NULL;
+	pub->vulkan.buffer = is_vulkan ? slot->handle : 0;
+	pub->vulkan.buffer_offset = is_vulkan ? begin : 0;
+	pub->vulkan.semaphore = is_vulkan && mapping->has_timeline ? mapping->timeline : 0;
+	pub->vulkan.value = pub->vulkan.semaphore ? pub->seq : 0;
+}
+
 static void read_layout(struct frame *frame)
 {
 	const struct mapping *mapping = frame->mapping;
 	const struct video_format *format = &mapping->format;
-	const uint8_t *pixels = mapping_pixels(mapping, frame->slot);
 	struct sluice_frame *pub = &frame->pub;
 	pub->n_planes = format->n_planes;
 	pub->fourcc = format->fourcc;
@@ -142,7 +169,7 @@ static void read_layout(struct frame *frame)
 	pub->matrix = format->colour.matrix;
 	pub->full_range = format->colour.full_range;
 	for (unsigned p = 0; p < SLUICE_PLANES_MAX; p++) {
-		pub->data[p] = p < format->n_planes ? pixels + format->offset[p] : NULL;
+		pub->offset[p] = p < format->n_planes ? format->offset[p] - format->offset[0] : 0;
 		pub->stride[p] = p < format->n_planes ? format->stride[p] : 0;
 	}
 }
@@ -150,6 +177,7 @@ static void read_layout(struct frame *frame)
 static void read_frame(struct frame *frame, const Sluice__Frame *in, struct mapping *mapping)
 {
 	frame->mapping = mapping_ref(mapping);
+	mapping->announced = in->seq;
 	frame->slot = in->slot;
 	frame->is_orphan = false;
 	atomic_store(&frame->is_revoked, false);
@@ -160,6 +188,7 @@ static void read_frame(struct frame *frame, const Sluice__Frame *in, struct mapp
 	frame->pub.published_ns = in->published_ns;
 	frame->pub.received_ns = clock_ns();
 	read_layout(frame);
+	read_memory(frame);
 	read_damage(&frame->pub, in);
 }
 
@@ -170,7 +199,7 @@ int frame_on_frame(struct sluice *conn, const Sluice__Packet *packet, struct fds
 	int r = view_find(conn, in->view, &view);
 	if (r < 0 || !view)
 		return r;
-	r = check_frame(view, in);
+	r = check_frame(view, in, fds);
 	if (r < 0)
 		return r;
 	view->stats.received++;
@@ -183,6 +212,7 @@ int frame_on_frame(struct sluice *conn, const Sluice__Packet *packet, struct fds
 	}
 	struct frame *frame = list_first(&view->unused, struct frame, link);
 	read_frame(frame, in, view->mapping);
+	frame->pub.sync_fd = fds->n > 0 ? fdset_steal(fds, 0) : -1;
 	list_remove(&frame->link);
 	list_insert(&view->waiting, &frame->link);
 	view->n_waiting++;
@@ -222,16 +252,17 @@ int frame_on_revoked(struct sluice *conn, const Sluice__Packet *packet, struct f
 
 /* --- Calls ------------------------------------------------------------------------------------*/
 
-static bool is_overwritten(const struct frame *frame)
+bool frame_is_gone(const struct frame *frame)
 {
-	return !control_holds(frame->mapping->control, frame->slot, frame->pub.seq);
+	return atomic_load_explicit(&frame->mapping->is_signalled, memory_order_acquire) ||
+	       !control_holds(frame->mapping->control, frame->slot, frame->pub.seq);
 }
 
 int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out)
 {
 	while (view->n_waiting > 0 && view->n_held < view->max_holds) {
 		struct frame *frame = oldest_waiting(view);
-		if (is_overwritten(frame)) {
+		if (frame_is_gone(frame)) {
 			view->stats.revoked++;
 			drop_oldest_waiting(view);
 			continue;
@@ -254,7 +285,17 @@ bool sluice_frame_valid(const struct sluice_frame *pub)
 {
 	const struct frame *frame = container_of(pub, const struct frame, pub);
 	return !atomic_load_explicit(&frame->is_revoked, memory_order_relaxed) &&
-	       !is_overwritten(frame);
+	       !frame_is_gone(frame);
+}
+
+void frame_release(struct frame *frame)
+{
+	struct sluice_view *view = frame->view;
+	view->n_held--;
+	retire(frame);
+	/* the hold that was missing is there: no message will say so */
+	if (view->n_waiting > 0 && view->n_held + 1 == view->max_holds)
+		conn_wake(view->conn);
 }
 
 void sluice_frame_release(struct sluice_frame *pub)
@@ -263,10 +304,6 @@ void sluice_frame_release(struct sluice_frame *pub)
 		return;
 	struct frame *frame = container_of(pub, struct frame, pub);
 	struct sluice_view *view = frame->view;
-	view->n_held--;
-	retire(frame);
-	/* the hold that was missing is there: no message will say so */
-	if (view->n_waiting > 0 && view->n_held + 1 == view->max_holds)
-		conn_wake(view->conn);
+	frame_release(frame);
 	view_reap(view);
 }

@@ -76,6 +76,7 @@ int link_init(struct link *link, const char *path, struct error *error)
 void link_finish(struct link *link)
 {
 	link_close(link);
+	link->waker = waker_destroy(link->waker);
 	fd_closep(&link->timer_fd);
 	fd_closep(&link->epoll_fd);
 }
@@ -166,6 +167,39 @@ void link_drain_timer(struct link *link)
 	uint64_t n;
 	if (link->is_armed && read(link->timer_fd, &n, sizeof(n)) > 0)
 		link->is_armed = false;
+}
+
+void link_drain_waker(struct link *link)
+{
+	if (link->waker)
+		waker_drain(link->waker);
+}
+
+int link_waker(struct link *link, struct waker **waker_out)
+{
+	_cleanup_(waker_destroyp) struct waker *waker = NULL;
+	if (!link->waker) {
+		int r = waker_create(&waker);
+		if (r == 0)
+			r = watch(link, EPOLL_CTL_ADD, waker_fd(waker), EPOLLIN);
+		if (r < 0)
+			return r;
+		link->waker = TAKE_PTR(waker);
+	}
+	*waker_out = link->waker;
+	return 0;
+}
+
+bool link_nap(const struct link *link, int ms)
+{
+	struct pollfd p[] = {
+		{ .fd = link->sock, .events = 0 }, /* hanging up is told anyway */
+		{ .fd = link->waker ? waker_fd(link->waker) : -1, .events = POLLIN },
+	};
+	bool is_gone = poll(p, 2, ms) > 0 && p[0].revents != 0;
+	if (is_gone)
+		poll(p + 1, 1, ms); /* the other alone: the socket would not let us sleep */
+	return is_gone;
 }
 
 int link_sleep(const struct link *link, uint64_t until_ns)

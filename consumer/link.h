@@ -8,18 +8,20 @@
 #include <sys/un.h>
 
 #include "consumer/error.h"
+#include "consumer/ticket.h"
 
 enum { LINK_QUEUE_BYTES = 16384 }; /* many times what a client can have to say at once */
 
 struct link {
 	struct sockaddr_un address;
-	int sock;                        /* -EBADF: not connected */
-	int timer_fd;                    /* wakes the user when no socket will */
-	bool is_armed;                   /* the timer may go off */
-	int epoll_fd;                    /* what users poll: the other two */
-	bool is_full;                    /* the socket took no more: waits for EPOLLOUT */
-	bool overflown;                  /* a message was lost because the queue is full */
-	size_t queued;                   /* bytes of the queue */
+	int sock;            /* -EBADF: not connected */
+	int timer_fd;        /* wakes the user when no socket will */
+	bool is_armed;       /* the timer may go off */
+	struct waker *waker; /* wakes the user when GPU work has ended; NULL: none yet */
+	int epoll_fd;        /* what users poll: the other three */
+	bool is_full;        /* the socket took no more: waits for EPOLLOUT */
+	bool overflown;      /* a message was lost because the queue is full */
+	size_t queued;       /* bytes of the queue */
 	uint8_t queue[LINK_QUEUE_BYTES]; /* a uint16_t of length, then the message, and so on */
 };
 
@@ -51,6 +53,10 @@ void link_arm(struct link *link, uint64_t at_ns);
 
 /* The timer has gone off: make it unreadable. */
 void link_drain_timer(struct link *link);
+void link_drain_waker(struct link *link);
+
+/* What tickets are made of; made by the first call. waker_out [lend] until link_finish(). */
+int link_waker(struct link *link, struct waker **waker_out);
 
 /**
  * Sleep until epoll_fd is readable or a time (CLOCK_MONOTONIC; UINT64_MAX: for ever).
@@ -58,6 +64,14 @@ void link_drain_timer(struct link *link);
  * 0, or -EINTR.
  */
 int link_sleep(const struct link *link, uint64_t until_ns);
+
+/**
+ * Sleep until a ticket is called, the broker hangs up, or some milliseconds have passed. What the
+ * broker sent stays unread.
+ *
+ * True if the broker has hung up.
+ */
+bool link_nap(const struct link *link, int ms);
 
 /* The sentence for a failed link_open(). */
 void link_explain(const struct link *link, int r, struct error *error);

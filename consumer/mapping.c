@@ -1,15 +1,18 @@
 #include "consumer/mapping.h"
 
-#include <fcntl.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 /* Offsets of planes are 32 bits wide: no picture needs more. */
 static const uint64_t slot_bytes_max = UINT32_MAX;
 
-static int wrong(struct error *error, const char *what)
+/* What drivers round up to is far less. */
+static const uint64_t allocation_bytes_max = 2 * (uint64_t)UINT32_MAX;
+
+enum { MEMORY_TYPES_MAX = 32 }; /* VK_MAX_MEMORY_TYPES */
+
+int mapping_wrong(struct error *error, const char *what)
 {
 	error_set(error, SLUICE_ERROR_PROTOCOL,
 		"the broker described a view's memory wrongly: %s; this is a bug in the broker",
@@ -41,7 +44,7 @@ static int read_format(
 	const Sluice__Generation *g, struct video_format *format_out, struct error *error)
 {
 	if (g->n_offset != g->n_stride || g->n_offset > FORMAT_PLANES_MAX)
-		return wrong(error, "the numbers of planes disagree");
+		return mapping_wrong(error, "the numbers of planes disagree");
 	struct video_format format = {
 		.fourcc = g->fourcc,
 		.width = g->width,
@@ -62,84 +65,94 @@ static int read_format(
 		return r;
 	}
 	if (r < 0)
-		return wrong(error, "a plane does not fit the picture's memory");
+		return mapping_wrong(error, "a plane does not fit the picture's memory");
 	*format_out = format;
 	return 0;
 }
 
-static int check_numbers(const Sluice__Generation *g, const struct fdset *fds, struct error *error)
+/* Of memory on a GPU. */
+static int check_allocation(const Sluice__Generation *g, struct error *error)
 {
-	if (g->memory != SLUICE__MEMORY__MEMORY_HOST ||
-		g->readiness != SLUICE__READINESS__READINESS_COMPLETE)
-		return wrong(error, "a kind of memory that was not asked for");
+	if (g->allocation_bytes < g->data_offset + g->size_bytes)
+		return mapping_wrong(error, "an allocation is smaller than what is in it");
+	if (g->allocation_bytes > allocation_bytes_max)
+		return mapping_wrong(error, "an allocation is larger than any picture");
+	if (g->memory_type >= MEMORY_TYPES_MAX)
+		return mapping_wrong(error, "a type of memory that no device has");
+	return 0;
+}
+
+static int check_numbers(const Sluice__Generation *g, const struct fdset *fds,
+	const struct importer_ops *ops, enum sluice_readiness readiness, struct error *error)
+{
+	if (g->memory != ops->wire_memory || (unsigned)g->readiness != (unsigned)readiness)
+		return mapping_wrong(error, "a kind of memory that was not asked for");
 	if (g->slots < WIRE_SLOTS_MIN || g->slots > WIRE_SLOTS_MAX)
-		return wrong(error, "a number of slots outside the limits");
-	if (fds->n != g->slots + 1)
-		return wrong(error, "the number of descriptors is not that of the slots");
+		return mapping_wrong(error, "a number of slots outside the limits");
+	if (fds->n != g->slots + 1 + (readiness == SLUICE_TIMELINE ? 1 : 0))
+		return mapping_wrong(error, "the number of descriptors is not that of the slots");
 	if (g->size_bytes > slot_bytes_max || g->data_offset > slot_bytes_max - g->size_bytes)
-		return wrong(error, "a slot is larger than any picture");
-	return 0;
-}
-
-/* Memory that can be truncated under a mapping would kill the reader with SIGBUS. */
-static int check_memory(int fd, size_t size_bytes, struct error *error)
-{
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
-		return wrong(error, "its memory is not sealed against shrinking");
-	struct stat st;
-	if (fstat(fd, &st) < 0 || st.st_size < 0 || (uint64_t)st.st_size < size_bytes)
-		return wrong(error, "its memory is smaller than the broker said");
-	return 0;
-}
-
-static int map(int fd, size_t size_bytes, const void **map_out, struct error *error)
-{
-	int r = check_memory(fd, size_bytes, error);
-	if (r < 0)
-		return r;
-	void *p = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) {
-		error_set(error, SLUICE_ERROR_NONE, "cannot map %zu bytes of a view's memory: %s",
-			size_bytes, strerror(errno));
-		return -ENOMEM;
-	}
-	*map_out = p;
-	return 0;
+		return mapping_wrong(error, "a slot is larger than any picture");
+	return ops->memory == SLUICE_MEMORY_HOST ? 0 : check_allocation(g, error);
 }
 
 static int map_control(struct mapping *m, int fd, struct error *error)
 {
 	const void *p = NULL;
-	int r = map(fd, control_page_bytes(m->n_slots), &p, error);
+	int r = host_map(fd, control_page_bytes(m->n_slots), &p, error);
 	if (r < 0)
 		return r;
 	m->control = p;
 	if (m->control->magic != CONTROL_MAGIC || m->control->version != CONTROL_VERSION)
-		return wrong(error, "its control page is of another version");
+		return mapping_wrong(error, "its control page is of another version");
 	if (m->control->n_slots != m->n_slots || m->control->generation != m->id)
-		return wrong(error, "its control page belongs to another generation");
+		return mapping_wrong(error, "its control page belongs to another generation");
 	return 0;
 }
 
-static int map_slots(struct mapping *m, const struct fdset *fds, struct error *error)
+static int import_slots(struct mapping *m, struct fdset *fds, struct error *error)
 {
-	for (unsigned i = 0; i < m->n_slots; i++) {
-		const void *p = NULL;
-		int r = map(fds->fd[i + 1], m->slot_bytes, &p, error);
-		if (r < 0)
-			return r;
-		m->slot[i] = p;
+	struct importer *importer = m->importer;
+	int r = 0;
+	for (unsigned i = 0; i < m->n_slots && r == 0; i++) {
+		int fd = fdset_steal(fds, i + 1);
+		r = importer->ops->import(importer, &m->layout, &fd, &m->slot[i], error);
+		m->n_imported += r == 0;
 	}
-	return 0;
+	return r;
+}
+
+static int import_timeline(struct mapping *m, struct fdset *fds, struct error *error)
+{
+	struct importer *importer = m->importer;
+	int fd = fdset_steal(fds, m->n_slots + 1);
+	int r = importer->ops->import_timeline(importer, &fd, &m->timeline, error);
+	m->has_timeline = r == 0;
+	if (r == 0)
+		return 0;
+	importer->can_timeline = false;
+	snprintf(importer->timeline_text, sizeof(importer->timeline_text), "%.*s", WIRE_TEXT_MAX,
+		error->text);
+	return r;
+}
+
+static int import_all(struct mapping *m, struct fdset *fds, struct error *error)
+{
+	int r = map_control(m, fds->fd[0], error);
+	if (r < 0)
+		return r;
+	r = import_slots(m, fds, error);
+	if (r < 0 || fds->n == m->n_slots + 1)
+		return r;
+	return import_timeline(m, fds, error);
 }
 
 int mapping_create(struct mapping **mapping_out, const Sluice__Generation *g, struct fdset *fds_in,
-	struct error *error)
+	struct importer *importer, enum sluice_readiness readiness, struct error *error)
 {
 	_cleanup_fdset_ struct fdset fds = *fds_in;
 	fds_in->n = 0;
-	int r = check_numbers(g, &fds, error);
+	int r = check_numbers(g, &fds, importer->ops, readiness, error);
 	if (r < 0)
 		return r;
 	_cleanup_(mapping_unrefp) struct mapping *m = calloc(1, sizeof(*m));
@@ -151,14 +164,16 @@ int mapping_create(struct mapping **mapping_out, const Sluice__Generation *g, st
 	m->id = g->generation;
 	m->n_slots = g->slots;
 	m->data_offset = g->data_offset;
-	m->slot_bytes = (size_t)(g->data_offset + g->size_bytes);
+	m->layout = (struct slot_layout){
+		.bytes = (size_t)(g->data_offset + g->size_bytes),
+		.allocation_bytes = g->allocation_bytes,
+		.memory_type = g->memory_type,
+	};
+	m->importer = importer_ref(importer);
 	r = read_format(g, &m->format, error);
 	if (r < 0)
 		return r;
-	r = map_control(m, fds.fd[0], error);
-	if (r < 0)
-		return r;
-	r = map_slots(m, &fds, error);
+	r = import_all(m, &fds, error);
 	if (r < 0)
 		return r;
 	*mapping_out = TAKE_PTR(m);
@@ -171,19 +186,26 @@ struct mapping *mapping_ref(struct mapping *m)
 	return m;
 }
 
-static void unmap(const void *p, size_t size_bytes)
-{
-	if (p)
-		munmap((void *)p, size_bytes);
-}
-
 struct mapping *mapping_unref(struct mapping *m)
 {
 	if (!m || --m->n_refs > 0)
 		return NULL;
-	unmap(m->control, control_page_bytes(m->n_slots));
-	for (unsigned i = 0; i < m->n_slots; i++)
-		unmap(m->slot[i], m->slot_bytes);
+	struct importer *importer = m->importer;
+	for (unsigned i = 0; i < m->n_imported; i++)
+		importer->ops->drop(importer, &m->layout, &m->slot[i]);
+	if (m->has_timeline)
+		importer->ops->drop_timeline(importer, m->timeline);
+	host_unmap(m->control, control_page_bytes(m->n_slots));
+	importer_unref(importer);
 	free(m);
 	return NULL;
+}
+
+void mapping_free_waits(struct mapping *m)
+{
+	if (!m || !m->has_timeline || m->announced == 0)
+		return;
+	atomic_store(&m->is_signalled, true);
+	m->importer->ops->signal(m->importer, m->timeline, m->announced + m->n_signals);
+	m->n_signals++;
 }

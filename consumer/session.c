@@ -146,7 +146,8 @@ static int on_bye(struct sluice *conn, const Sluice__Packet *packet, struct fdse
 
 #define BIT(n) (1u << (n))
 
-/* Which message is legal when. Only Generation has descriptors: as many as mapping.c says. */
+/* Which message is legal when. How many descriptors Generation and Frame have is for mapping.c and
+ * frame.c to say. */
 static const struct rule {
 	unsigned states;
 	bool has_fds;
@@ -159,7 +160,7 @@ static const struct rule {
 	[SLUICE__PACKET__BODY_STREAM_CHANGED] = { BIT(CONN_UP), false, streams_on_changed },
 	[SLUICE__PACKET__BODY_SUBSCRIBED] = { BIT(CONN_UP), false, view_on_subscribed },
 	[SLUICE__PACKET__BODY_GENERATION] = { BIT(CONN_UP), true, view_on_generation },
-	[SLUICE__PACKET__BODY_FRAME] = { BIT(CONN_UP), false, frame_on_frame },
+	[SLUICE__PACKET__BODY_FRAME] = { BIT(CONN_UP), true, frame_on_frame },
 	[SLUICE__PACKET__BODY_REVOKED] = { BIT(CONN_UP), false, frame_on_revoked },
 	[SLUICE__PACKET__BODY_ENDED] = { BIT(CONN_UP), false, view_on_ended },
 	[SLUICE__PACKET__BODY_STATUS] = { BIT(CONN_UP), false, status_on_status },
@@ -197,7 +198,7 @@ static int explain_no_descriptors(struct sluice *conn)
 	return conn_error(conn, -EMFILE, SLUICE_ERROR_NONE,
 		"this process may open no more descriptors: a view needs up to %d free ones for a "
 		"moment, and the limit is %llu: raise it (ulimit -n)",
-		WIRE_SLOTS_MAX + 1, (unsigned long long)limit.rlim_cur);
+		WIRE_SLOTS_MAX + 2, (unsigned long long)limit.rlim_cur);
 }
 
 /* 0: nothing is there; 1: a message was handled; negative: the session is over. */
@@ -246,12 +247,15 @@ static int lose_greeting(struct sluice *conn)
 int session_process(struct sluice *conn, conn_done_fn done, const void *arg)
 {
 	bool is_due = clock_ns() >= conn->retry_ns;
+	frames_collect(conn);
 	if (conn->state == CONN_DEAD)
 		return conn->result;
 	link_drain_timer(&conn->link);
 	if (conn->state == CONN_DOWN && is_due)
 		return try_again(conn);
-	if (conn->state != CONN_UP)
+	if (conn->state == CONN_UP)
+		views_retry(conn);
+	else
 		link_arm(&conn->link, conn->retry_ns);
 	if (conn->link.sock < 0)
 		return 0;

@@ -25,7 +25,8 @@
  *
  * A broker that is stopped or killed ends the connection (-ECONNRESET), or with SLUICE_RECONNECT
  * the library connects and subscribes again by itself. Frames that are held stay mapped and
- * readable either way, until they are released.
+ * readable either way, until they are released. GPU work that waits for what the broker can signal
+ * no more is let go on by the first call that notices: its frames are not valid then.
  *
  * The protocol is specified in proto/PROTOCOL.md.
  */
@@ -92,8 +93,12 @@ struct sluice_options {
  */
 SLUICE_API int sluice_connect(struct sluice **conn_out, const struct sluice_options *options);
 
-/* Ends all views and returns all frames; a frame that is still held is not valid memory any more.
- * Never blocks. Takes NULL. Returns NULL. */
+/* Ends all views and returns all frames; a frame that is still held is not valid memory any more,
+ * so the caller's GPU work on it must have ended. Never blocks, but for two kinds of GPU work:
+ * what frames were handed over with (sluice_frame_release_after()), for which the broker has a
+ * second to signal what it waits for, and after that it is let go on from here; and all work of the
+ * CUDA context if a frame is still held that a stream was made to wait for
+ * (sluice_frame_wait_in()), which is let go on at once. Takes NULL. Returns NULL. */
 SLUICE_API struct sluice *sluice_close(struct sluice *conn);
 
 /* The sentence for the last failure on this connection, or with NULL for the last failed
@@ -146,6 +151,10 @@ struct sluice_stream_info {
 	uint32_t fourcc; /* DRM format code; 0 while not known */
 	uint32_t width;  /* pixels */
 	uint32_t height; /* pixels */
+	bool has_device; /* it can be had in GPU memory, on this device */
+	uint8_t device_uuid[16];
+	uint8_t driver_uuid[16]; /* Vulkan's */
+	char device_name[129];
 };
 
 /**
@@ -168,7 +177,23 @@ SLUICE_API int sluice_watch(struct sluice *conn, sluice_stream_fn fn, void *data
 /* --- Views ------------------------------------------------------------------------------------*/
 
 enum sluice_memory {
-	SLUICE_MEMORY_HOST = 0, /* plain memory, mapped read-only */
+	SLUICE_MEMORY_HOST = 0,   /* plain memory, mapped read-only: frame->data */
+	SLUICE_MEMORY_CUDA = 1,   /* imported into CUDA: frame->cuda */
+	SLUICE_MEMORY_VULKAN = 2, /* imported into a VkDevice of the caller: frame->vulkan */
+};
+
+/*
+ * When a frame of GPU memory is handed over. Host memory is always complete.
+ *
+ * SLUICE_COMPLETE is the fastest as soon as there are several consumers: a wait on the GPU makes the
+ * driver switch between processes. The others save the wait where the caller's work is queued on
+ * the GPU anyway. What the broker or the driver cannot do becomes SLUICE_COMPLETE:
+ * sluice_view_readiness() says what it is, sluice_view_note() why.
+ */
+enum sluice_readiness {
+	SLUICE_COMPLETE = 0, /* its pixels are there: read at once */
+	SLUICE_TIMELINE = 1, /* sluice_frame_wait_in(), or wait for frame->vulkan.semaphore */
+	SLUICE_SYNC_FD = 2,  /* frame->sync_fd is readable when its pixels are there */
 };
 
 enum sluice_delivery {
@@ -176,8 +201,33 @@ enum sluice_delivery {
 	SLUICE_FIFO = 1,    /* every frame waits, up to fifo_depth. What a recorder wants */
 };
 
+/*
+ * The caller's device that SLUICE_MEMORY_VULKAN imports into: the one whose deviceUUID is that of
+ * sluice_stream_info.device_uuid, made with VK_KHR_external_memory_fd and, for SLUICE_TIMELINE,
+ * VK_KHR_external_semaphore_fd and timelineSemaphore. Vulkan's own handles. [borrow] until the view
+ * is unsubscribed and its last frame is released. The library calls functions of the device that
+ * need no external synchronisation beyond the rules of this header.
+ */
+struct sluice_vulkan {
+	void *instance;        /* VkInstance */
+	void *physical_device; /* VkPhysicalDevice */
+	void *device;          /* VkDevice */
+	/* PFN_vkGetInstanceProcAddr; NULL: the one of libvulkan.so.1 */
+	void (*(*get_instance_proc_addr)(void *instance, const char *name))(void);
+};
+
+/* Flags of sluice_view_request. */
+enum {
+	/* where GPU memory cannot be had (no driver, another GPU, refused, or lost later): host memory
+	 * instead, until the view is unsubscribed. sluice_view_memory() says which it is,
+	 * sluice_view_note() why */
+	SLUICE_HOST_FALLBACK = 1 << 0,
+};
+
 struct sluice_view_request {
 	enum sluice_memory memory;
+	enum sluice_readiness readiness;
+	unsigned flags;
 	enum sluice_delivery delivery;
 	uint32_t fifo_depth;     /* SLUICE_FIFO: 1 to 32; 0: 4 */
 	uint32_t max_holds;      /* frames held at once, 1 to 16; 0: 2 */
@@ -187,6 +237,11 @@ struct sluice_view_request {
 	uint32_t fourcc; /* 0: the stream's own. Another is refused (SLUICE_ERROR_NO_VIEW) */
 	uint32_t width;  /* 0: the stream's own, as is height */
 	uint32_t height;
+	/* SLUICE_MEMORY_CUDA: a CUcontext on the stream's device, [borrow] until the view is
+	 * unsubscribed and its last frame is released; NULL: the primary context of that device, which
+	 * the library finds by UUID and retains for as long */
+	void *cuda_context;
+	const struct sluice_vulkan *vulkan; /* SLUICE_MEMORY_VULKAN: [borrow] for the call */
 };
 
 /**
@@ -198,15 +253,21 @@ struct sluice_view_request {
  * request   [borrow] may be NULL: mailbox, host memory, 2 shared holds
  * view_out  [give] to sluice_unsubscribe()
  *
- * 0; -ENOENT: no such stream; -EOPNOTSUPP: not in that form; -EBUSY: the pool cannot grant the
- * holds; -EEXIST: subscribed already; -EACCES; -EDQUOT: a limit; -EINVAL; -ETIMEDOUT; -ECONNRESET.
+ * GPU memory is imported when it comes, which may be later and again: where that fails, the view
+ * becomes host memory (SLUICE_HOST_FALLBACK), or is tried again up to three times (SLUICE_RECONNECT),
+ * or ends with the reason. frame->memory says of each frame what it is in.
+ *
+ * 0; -ENOENT: no such stream; -EOPNOTSUPP: not in that form, or the GPU or its driver is not here;
+ * -ENODEV: the context or device given is another GPU (-EOPNOTSUPP where the broker says so first);
+ * -EIO: the driver refused; -EBUSY: the pool cannot grant the holds; -EEXIST: subscribed already;
+ * -EACCES; -EDQUOT: a limit; -EINVAL; -ETIMEDOUT; -ECONNRESET.
  */
 SLUICE_API int sluice_subscribe(struct sluice *conn, const char *stream,
 	const struct sluice_view_request *request, struct sluice_view **view_out);
 
 /* Ends the view; frames of it that are held stay readable until they are released, but nothing
- * keeps them from being written again: sluice_frame_valid() tells. Never blocks. Takes NULL.
- * Returns NULL. */
+ * keeps them from being written again: sluice_frame_valid() tells. Never blocks, but for work that
+ * frames were handed over with, as sluice_close(). Takes NULL. Returns NULL. */
 SLUICE_API struct sluice_view *sluice_unsubscribe(struct sluice_view *view);
 
 /* A rectangle in pixels. */
@@ -216,13 +277,15 @@ struct sluice_rect {
 
 /* One frame: read its fields, never its memory beyond them. Times are CLOCK_MONOTONIC. */
 struct sluice_frame {
-	const uint8_t *data[SLUICE_PLANES_MAX]; /* pixels of each plane; NULL past n_planes */
-	uint32_t stride[SLUICE_PLANES_MAX];     /* bytes from row to row */
+	/* host memory: pixels of each plane; NULL past n_planes, and for GPU memory */
+	const uint8_t *data[SLUICE_PLANES_MAX];
+	uint32_t stride[SLUICE_PLANES_MAX]; /* bytes from row to row */
 	unsigned n_planes;
-	uint32_t fourcc;   /* DRM format code */
-	uint32_t width;    /* pixels */
-	uint32_t height;   /* pixels */
-	size_t size_bytes; /* of all planes, from data[0] */
+	uint32_t fourcc;                    /* DRM format code */
+	uint32_t width;                     /* pixels */
+	uint32_t height;                    /* pixels */
+	size_t size_bytes;                  /* of all planes, from the first */
+	uint32_t offset[SLUICE_PLANES_MAX]; /* bytes from the first plane to each */
 
 	uint64_t seq; /* counts up by one; a jump means frames that this view did not get */
 	uint64_t
@@ -236,6 +299,27 @@ struct sluice_frame {
 
 	uint8_t primaries, transfer, matrix; /* ITU-T H.273; 2: not known */
 	bool full_range;
+
+	enum sluice_memory memory; /* which of data, cuda and vulkan is set */
+
+	/* SLUICE_MEMORY_CUDA. The same few pointers come back: register each once with NVENC. Reading
+	 * only: writing is not refused by the driver and spoils the frame for everybody. */
+	struct {
+		uint64_t
+			ptr; /* CUdeviceptr of plane 0; plane p is ptr + offset[p], pitch stride[p] */
+		void *context; /* CUcontext it is valid in */
+	} cuda;
+
+	/* SLUICE_MEMORY_VULKAN. To copy from, or as a storage buffer, for reading only. Of one queue
+	 * family at a time: the broker releases it to VK_QUEUE_FAMILY_EXTERNAL. */
+	struct {
+		uint64_t buffer; /* VkBuffer; plane p begins at buffer_offset + offset[p] */
+		uint64_t buffer_offset;
+		uint64_t semaphore; /* SLUICE_TIMELINE: VkSemaphore to wait for; else 0 */
+		uint64_t value;     /* of the semaphore when the pixels are there */
+	} vulkan;
+
+	int sync_fd; /* SLUICE_SYNC_FD: a sync_file, [lend] until release; -1: the pixels are there */
 };
 
 /**
@@ -255,8 +339,50 @@ SLUICE_API int sluice_view_next(struct sluice_view *view, struct sluice_frame **
  */
 SLUICE_API bool sluice_frame_valid(const struct sluice_frame *frame);
 
-/* Give the frame back; it must not be used any more. Never blocks. Takes NULL. */
+/* Give the frame back; it must not be used any more. For GPU memory: the caller's work on it is
+ * done. Never blocks. Takes NULL. */
 SLUICE_API void sluice_frame_release(struct sluice_frame *frame);
+
+/* --- CUDA -------------------------------------------------------------------------------------*/
+
+/**
+ * Make a CUDA stream wait until the frame's pixels are there. Nothing for SLUICE_COMPLETE. Never
+ * blocks the caller. What is queued in the stream after it would wait for ever if the broker died:
+ * sluice_dispatch() and sluice_view_sync() see to that, whichever runs.
+ *
+ * cuda_stream  [borrow] CUstream of the context in frame->cuda; NULL is CUDA's default stream
+ *
+ * 0; -EOPNOTSUPP if the frame is not in CUDA memory, or has a sync_file, for which no stream can
+ * wait; -EIO: the driver refused, the sentence says with what.
+ */
+SLUICE_API int sluice_frame_wait_in(struct sluice_frame *frame, void *cuda_stream);
+
+/**
+ * Give the frame back when the work that is in a CUDA stream now has ended. The caller must not use
+ * the frame any more, but for that work. Never blocks; the release is sent by the first
+ * sluice_dispatch() or sluice_wait() after that end, for which sluice_fd() becomes readable. Until
+ * then the frame counts as held. Frames of one view come back in the order of these calls, of all
+ * streams together.
+ *
+ * cuda_stream  as above
+ *
+ * 0; -EOPNOTSUPP or -EIO as above: then the frame is still the caller's.
+ */
+SLUICE_API int sluice_frame_release_after(struct sluice_frame *frame, void *cuda_stream);
+
+/**
+ * Block until the work in a CUDA stream has ended: cuStreamSynchronize() that a dead broker cannot
+ * hold up. If the connection ends meanwhile, the values that the stream waits for are signalled
+ * from here.
+ *
+ * Reads what the broker sends meanwhile, as sluice_dispatch() does; watchers are called later.
+ *
+ * timeout_ms  -1 waits for ever
+ *
+ * 0; -ETIMEDOUT; -ECONNRESET: the broker is gone, or the view has ended: the work has ended too, but
+ * what it read may be no whole frame; -EOPNOTSUPP: the view is not in CUDA memory; -EIO.
+ */
+SLUICE_API int sluice_view_sync(struct sluice_view *view, void *cuda_stream, int timeout_ms);
 
 struct sluice_view_stats {
 	uint64_t received; /* frames announced to this view */
@@ -272,6 +398,13 @@ SLUICE_API void sluice_view_get_stats(
 
 /* The stream's name. [lend] until sluice_unsubscribe(). */
 SLUICE_API const char *sluice_view_stream(const struct sluice_view *view);
+
+/* What was granted, which may be less than was asked for; never blocks. */
+SLUICE_API enum sluice_memory sluice_view_memory(const struct sluice_view *view);
+SLUICE_API enum sluice_readiness sluice_view_readiness(const struct sluice_view *view);
+
+/* Why it is less, as a sentence; "" if it is not. [lend] until the next call on the connection. */
+SLUICE_API const char *sluice_view_note(const struct sluice_view *view);
 
 /* --- For people -------------------------------------------------------------------------------*/
 

@@ -50,6 +50,8 @@ static void write_view(struct json *json, const Sluice__ViewStatus *view)
 	json_number(json, "superseded", view->superseded);
 	json_number(json, "copy_p50_ns", view->copy_p50_ns);
 	json_number(json, "copy_p99_ns", view->copy_p99_ns);
+	json_bool(json, "running", view->running);
+	json_number(json, "subscribers", view->subscribers);
 	json_string(json, "reason", view->reason);
 	json_close(json, '}');
 }
@@ -92,6 +94,9 @@ static void write_subscription(struct json *json, const Sluice__SubscriptionStat
 	json_number(json, "latency_p99_ns", s->latency_p99_ns);
 	json_number(json, "bytes", s->bytes);
 	json_bool(json, "bound", s->bound);
+	json_string(json, "memory", status_memory_word(s->memory));
+	json_string(json, "readiness", status_readiness_word(s->readiness));
+	json_string(json, "note", s->note);
 	json_close(json, '}');
 }
 
@@ -114,6 +119,29 @@ static void write_client(struct json *json, const Sluice__ClientStatus *client)
 	json_close(json, '}');
 }
 
+/* "6d657361-3232-2e33-2e36-000000000000"; "" if it is none. */
+static void write_uuid(struct json *json, const char *key, const ProtobufCBinaryData *uuid)
+{
+	char text[2 * WIRE_UUID_BYTES + 5] = "";
+	for (size_t i = 0, n = 0; uuid->len == WIRE_UUID_BYTES && i < uuid->len; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%02x",
+			i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid->data[i]);
+	json_string(json, key, text);
+}
+
+static void write_gpu(struct json *json, const Sluice__GpuStatus *gpu)
+{
+	json_open(json, NULL, '{');
+	if (gpu->device) {
+		json_string(json, "name", gpu->device->name);
+		write_uuid(json, "uuid", &gpu->device->uuid);
+		write_uuid(json, "driver_uuid", &gpu->device->driver_uuid);
+	}
+	json_string(json, "text", gpu->text);
+	json_number(json, "used_bytes", gpu->used_bytes);
+	json_close(json, '}');
+}
+
 /* A session is 64 random bits: more than a JSON number holds. */
 static void write_broker(struct json *json, const Sluice__Status *page)
 {
@@ -126,6 +154,12 @@ static void write_broker(struct json *json, const Sluice__Status *page)
 	json_number(json, "memory_bytes", page->memory_bytes);
 	json_number(json, "memory_limit_bytes", page->memory_limit_bytes);
 	json_number(json, "refused_connections", page->refused_connections);
+	json_number(json, "gpu_memory_bytes", page->gpu_memory_bytes);
+	json_number(json, "gpu_memory_limit_bytes", page->gpu_memory_limit_bytes);
+	json_open(json, "gpus", '[');
+	for (size_t i = 0; i < page->n_gpus; i++)
+		write_gpu(json, page->gpus[i]);
+	json_close(json, ']');
 }
 
 static void begin_clients(struct status_json *s)

@@ -17,6 +17,20 @@ static inline const char *status_memory_word(Sluice__Memory memory)
 	}
 }
 
+static inline const char *status_readiness_word(Sluice__Readiness readiness)
+{
+	switch (readiness) {
+	case SLUICE__READINESS__READINESS_COMPLETE:
+		return "complete";
+	case SLUICE__READINESS__READINESS_TIMELINE:
+		return "timeline";
+	case SLUICE__READINESS__READINESS_SYNC_FD:
+		return "sync-fd";
+	default:
+		return "unknown";
+	}
+}
+
 static inline const char *status_state_word(Sluice__StreamState state)
 {
 	return state == SLUICE__STREAM_STATE__STREAM_LIVE ? "live" : "waiting";

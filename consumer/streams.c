@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "consumer/conn.h"
+#include "consumer/device.h"
 #include "consumer/text.h"
 #include "consumer/view.h"
 
@@ -118,6 +119,21 @@ void streams_tell(struct sluice *conn)
 
 /* --- What arrives -----------------------------------------------------------------------------*/
 
+static int read_device(
+	struct sluice *conn, const Sluice__Device *in, struct sluice_stream_info *info)
+{
+	struct device_id device;
+	if (!in)
+		return 0;
+	if (device_read(&device, in) < 0)
+		return conn_protocol_error(conn, "a device without proper UUIDs");
+	info->has_device = true;
+	memcpy(info->device_uuid, device.uuid, sizeof(info->device_uuid));
+	memcpy(info->driver_uuid, device.driver_uuid, sizeof(info->driver_uuid));
+	memcpy(info->device_name, device.name, sizeof(info->device_name));
+	return 0;
+}
+
 static int read_info(
 	struct sluice *conn, const Sluice__StreamInfo *in, struct sluice_stream_info *info_out)
 {
@@ -134,7 +150,7 @@ static int read_info(
 	text_copy(info_out->name, sizeof(info_out->name), in->name);
 	text_copy(info_out->text, sizeof(info_out->text), in->text);
 	text_copy(info_out->source, sizeof(info_out->source), in->source);
-	return 0;
+	return read_device(conn, in->device, info_out);
 }
 
 static int check_list(struct sluice *conn, const Sluice__Streams *list)

@@ -4,16 +4,20 @@
 #include <string.h>
 
 #include "consumer/conn.h"
+#include "consumer/device.h"
 #include "consumer/text.h"
 
-static struct sluice_view *view_destroy(struct sluice_view *view)
+struct sluice_view *view_destroy(struct sluice_view *view)
 {
 	if (!view)
 		return NULL;
 	list_remove(&view->link);
-	for (unsigned i = 0; i < VIEW_FRAMES; i++)
+	for (unsigned i = 0; i < VIEW_FRAMES; i++) {
 		mapping_unref(view->frames[i].mapping);
+		fd_closep(&view->frames[i].pub.sync_fd);
+	}
 	mapping_unref(view->mapping);
+	importer_unref(view->importer);
 	free(view);
 	return NULL;
 }
@@ -21,8 +25,10 @@ static struct sluice_view *view_destroy(struct sluice_view *view)
 void views_destroy(struct sluice *conn)
 {
 	struct sluice_view *view, *next;
-	list_for_each_safe(view, next, &conn->views, link)
+	list_for_each_safe(view, next, &conn->views, link) {
+		frames_finish(view);
 		view_destroy(view);
+	}
 }
 
 void view_reap(struct sluice_view *view)
@@ -88,41 +94,29 @@ static void forget_left(struct sluice *conn, uint32_t answered_request)
 	conn->n_left = n;
 }
 
-/* --- Subscribing ------------------------------------------------------------------------------*/
+/* --- Beginning and end ------------------------------------------------------------------------*/
 
-static void send_subscribe(struct sluice_view *view)
-{
-	Sluice__Subscribe subscribe = SLUICE__SUBSCRIBE__INIT;
-	view->number = conn_next_request(view->conn);
-	view->state = VIEW_SUBSCRIBING;
-	subscribe.request = view->number;
-	subscribe.stream = view->stream;
-	subscribe.memory = SLUICE__MEMORY__MEMORY_HOST;
-	subscribe.readiness = SLUICE__READINESS__READINESS_COMPLETE;
-	subscribe.fourcc = view->request.fourcc;
-	subscribe.width = view->request.width;
-	subscribe.height = view->request.height;
-	subscribe.delivery = view->request.delivery == SLUICE_FIFO
-				     ? SLUICE__DELIVERY__DELIVERY_FIFO
-				     : SLUICE__DELIVERY__DELIVERY_MAILBOX;
-	subscribe.fifo_depth = view->request.fifo_depth;
-	subscribe.max_holds = view->request.max_holds;
-	subscribe.reserved_holds = view->request.reserved_holds;
-	Sluice__Packet packet = SLUICE__PACKET__INIT;
-	packet.body_case = SLUICE__PACKET__BODY_SUBSCRIBE;
-	packet.subscribe = &subscribe;
-	conn_send(view->conn, &packet);
-}
-
-/* Nothing more is told to the broker about this subscription. */
-static void detach(struct sluice_view *view, enum view_state state)
+void view_detach(struct sluice_view *view, enum view_state state)
 {
 	frames_orphan(view);
 	view->mapping = mapping_unref(view->mapping);
 	view->state = state;
 }
 
-static void leave(struct sluice_view *view)
+void view_free_waits(struct sluice_view *view)
+{
+	mapping_free_waits(view->mapping);
+	for (unsigned i = 0; i < VIEW_FRAMES; i++) {
+		struct mapping *mapping = view->frames[i].mapping;
+		bool is_first = mapping && mapping != view->mapping;
+		for (unsigned k = 0; k < i && is_first; k++)
+			is_first = view->frames[k].mapping != mapping;
+		if (is_first)
+			mapping_free_waits(mapping);
+	}
+}
+
+void view_leave(struct sluice_view *view, enum view_state state)
 {
 	struct sluice *conn = view->conn;
 	Sluice__Unsubscribe unsubscribe = SLUICE__UNSUBSCRIBE__INIT;
@@ -135,26 +129,72 @@ static void leave(struct sluice_view *view)
 	if (conn->n_left < WIRE_SUBSCRIPTIONS_MAX)
 		conn->left[conn->n_left++] =
 			(struct left_view){ .id = view->id, .last_request = conn->last_request };
-	detach(view, VIEW_ENDED);
+	view_detach(view, state);
 }
 
-static void end(struct sluice_view *view, enum sluice_error_code code, const char *text)
+void view_end(struct sluice_view *view, int result, enum sluice_error_code code, const char *text)
 {
-	char clean[WIRE_TEXT_MAX + 1];
+	char clean[ERROR_TEXT_SIZE];
 	text_copy(clean, sizeof(clean), text);
 	error_set(&view->error, code, "%s", clean[0] ? clean : sluice_error_name(code));
-	view->result = error_number(code);
-	detach(view, VIEW_ENDED);
+	view->result = result;
+	view_detach(view, VIEW_ENDED);
 	view->conn->news = true;
 }
 
-static int check_subscribed(struct sluice *conn, const Sluice__Subscribed *in)
+/* --- What the broker answers ------------------------------------------------------------------*/
+
+static int check_granted(const struct sluice_view *view, const Sluice__Subscribed *in)
+{
+	bool is_complete = in->readiness == SLUICE__READINESS__READINESS_COMPLETE;
+	if (in->memory != view->importer->ops->wire_memory)
+		return conn_protocol_error(view->conn, "memory of a kind that was not asked for");
+	if (!is_complete && (unsigned)in->readiness != (unsigned)view->readiness)
+		return conn_protocol_error(view->conn, "a readiness that was not asked for");
+	if (in->memory != SLUICE__MEMORY__MEMORY_HOST && !in->device)
+		return conn_protocol_error(view->conn, "memory of a device that it did not name");
+	return 0;
+}
+
+static int check_subscribed(
+	struct sluice *conn, const struct sluice_view *view, const Sluice__Subscribed *in)
 {
 	if (in->view == 0 || find_active(conn, in->view))
 		return conn_protocol_error(conn, "the same view twice");
 	if (in->max_holds == 0 || in->max_holds > WIRE_HOLDS_MAX ||
 		in->reserved_holds > in->max_holds)
 		return conn_protocol_error(conn, "it granted %u holds", in->max_holds);
+	return check_granted(view, in);
+}
+
+/* What was granted, and why it is less than what was asked for. */
+static void note_granted(struct sluice_view *view, const Sluice__Subscribed *in)
+{
+	bool is_less = (unsigned)in->readiness != (unsigned)view->readiness;
+	view->readiness = (enum sluice_readiness)in->readiness;
+	if (is_less && !view->note[0])
+		text_copy(view->note, sizeof(view->note),
+			in->note[0] ? in->note : "the broker grants complete frames only");
+}
+
+/* Has the view become what it was asked to be? If not it has left. 0 or -EPROTO. */
+static int attach(struct sluice_view *view, const Sluice__Subscribed *in)
+{
+	struct sluice *conn = view->conn;
+	struct device_id device = { 0 };
+	struct error error = { 0 };
+	if (in->memory == SLUICE__MEMORY__MEMORY_HOST)
+		return 0;
+	if (device_read(&device, in->device) < 0)
+		return conn_protocol_error(conn, "a device without proper UUIDs");
+	int r = importer_attach(&view->importer, &device, &error);
+	if (r == 0)
+		return 0;
+	view_leave(view, VIEW_ENDED);
+	if (view_can_fall_back(view))
+		view_fall_back(view, error.text);
+	else
+		view_end(view, r, SLUICE_ERROR_NONE, error.text);
 	return 0;
 }
 
@@ -164,7 +204,7 @@ int view_on_subscribed(struct sluice *conn, const Sluice__Packet *packet, struct
 	struct sluice_view *view = find_subscribing(conn, in->request);
 	if (!view)
 		return conn_protocol_error(conn, "a subscription that nobody asked for");
-	int r = check_subscribed(conn, in);
+	int r = check_subscribed(conn, view, in);
 	if (r < 0)
 		return r;
 	forget_left(conn, in->request);
@@ -172,12 +212,21 @@ int view_on_subscribed(struct sluice *conn, const Sluice__Packet *packet, struct
 	view->id = in->view;
 	view->max_holds = in->max_holds;
 	view->last_seq = 0;
-	view->stats.reconnects += view->was_active;
+	view->stats.reconnects += view->is_reconnecting;
+	view->is_reconnecting = false;
 	if (view->is_abandoned) {
-		leave(view);
+		view_leave(view, VIEW_ENDED);
 		view_reap(view);
+		return 0;
 	}
-	return 0;
+	note_granted(view, in);
+	return attach(view, in);
+}
+
+/* Another kind of memory may be had where this one is refused. */
+static bool is_about_memory(enum sluice_error_code code)
+{
+	return code == SLUICE_ERROR_NO_VIEW || code == SLUICE_ERROR_PERMISSION;
 }
 
 bool views_on_refused(
@@ -189,8 +238,10 @@ bool views_on_refused(
 	forget_left(conn, request);
 	if (view->was_active && !view->is_abandoned && code == SLUICE_ERROR_NO_STREAM)
 		view->state = VIEW_MISSING;
+	else if (is_about_memory(code) && view_can_fall_back(view))
+		view_fall_back(view, text);
 	else
-		end(view, code, text);
+		view_end(view, error_number(code), code, text);
 	view_reap(view);
 	return true;
 }
@@ -199,45 +250,18 @@ int view_on_ended(struct sluice *conn, const Sluice__Packet *packet, struct fdse
 {
 	struct sluice_view *view = NULL;
 	int r = view_find(conn, packet->ended->view, &view);
-	if (r == 0 && view)
-		end(view, error_code_from_wire((int)packet->ended->code), packet->ended->text);
-	return r;
-}
-
-/* --- Memory -----------------------------------------------------------------------------------*/
-
-static void send_bound(const struct sluice_view *view, uint32_t generation, const char *error)
-{
-	Sluice__Bound bound = SLUICE__BOUND__INIT;
-	bound.view = view->id;
-	bound.generation = generation;
-	bound.error = error ? SLUICE__ERROR_CODE__ERROR_INTERNAL : SLUICE__ERROR_CODE__ERROR_NONE;
-	char text[WIRE_TEXT_MAX + 1];
-	text_copy(text, sizeof(text), error ? error : "");
-	bound.text = text;
-	Sluice__Packet packet = SLUICE__PACKET__INIT;
-	packet.body_case = SLUICE__PACKET__BODY_BOUND;
-	packet.bound = &bound;
-	conn_send(view->conn, &packet);
-}
-
-int view_on_generation(struct sluice *conn, const Sluice__Packet *packet, struct fdset *fds)
-{
-	const Sluice__Generation *in = packet->generation;
-	struct sluice_view *view = NULL;
-	int r = view_find(conn, in->view, &view);
 	if (r < 0 || !view)
 		return r;
-	bool is_bound = view->mapping && view->mapping->id == in->generation;
-	if (is_bound || frames_use_generation(view, in->generation))
-		return conn_protocol_error(conn, "the same generation twice");
-	view->mapping = mapping_unref(view->mapping);
-	r = mapping_create(&view->mapping, in, fds, &conn->error);
-	if (r == -EPROTO)
-		return r;
-	if (r == 0)
-		view->mapping->number = ++conn->last_mapping;
-	send_bound(view, in->generation, r < 0 ? conn->error.text : NULL);
+	enum sluice_error_code code = error_code_from_wire((int)packet->ended->code);
+	char text[WIRE_TEXT_MAX + 1];
+	text_copy(text, sizeof(text), packet->ended->text);
+	view_free_waits(view);
+	if (view->import_error.text[0])
+		view_import_failed(view);
+	else if (is_about_memory(code) && view_can_fall_back(view))
+		view_fall_back(view, text);
+	else
+		view_end(view, error_number(code), code, text);
 	return 0;
 }
 
@@ -247,26 +271,29 @@ void views_on_up(struct sluice *conn)
 {
 	struct sluice_view *view;
 	list_for_each(view, &conn->views, link) {
-		if (view->state == VIEW_DOWN)
-			send_subscribe(view);
+		if (view->state != VIEW_DOWN)
+			continue;
+		view->is_reconnecting = view->was_active;
+		view_send_subscribe(view);
 	}
 }
 
 static void lose(struct sluice_view *view, bool will_retry)
 {
 	struct sluice *conn = view->conn;
+	view_free_waits(view);
 	if (view->is_abandoned || view->state == VIEW_ENDED) {
-		detach(view, VIEW_ENDED);
+		view_detach(view, VIEW_ENDED);
 		return;
 	}
 	if (will_retry) {
 		frames_drop_waiting(view);
-		detach(view, VIEW_DOWN);
+		view_detach(view, VIEW_DOWN);
 		return;
 	}
 	view->error = conn->error;
 	view->result = conn->result;
-	detach(view, VIEW_ENDED);
+	view_detach(view, VIEW_ENDED);
 }
 
 void views_on_lost(struct sluice *conn, bool will_retry)
@@ -284,7 +311,7 @@ void views_on_stream(struct sluice *conn, const char *name)
 	struct sluice_view *view;
 	list_for_each(view, &conn->views, link) {
 		if (view->state == VIEW_MISSING && strcmp(view->stream, name) == 0)
-			send_subscribe(view);
+			view_send_subscribe(view);
 	}
 }
 
@@ -300,136 +327,16 @@ bool views_want_watch(const struct sluice *conn)
 
 /* --- Calls ------------------------------------------------------------------------------------*/
 
-static int check_limits(struct sluice *conn, const struct sluice_view_request *request)
-{
-	if (request->memory != SLUICE_MEMORY_HOST)
-		return conn_error(conn, -EOPNOTSUPP, SLUICE_ERROR_NONE,
-			"this version of libsluice maps host memory only");
-	if (request->delivery != SLUICE_MAILBOX && request->delivery != SLUICE_FIFO)
-		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
-			"delivery is SLUICE_MAILBOX or SLUICE_FIFO");
-	if (request->fifo_depth > WIRE_FIFO_MAX)
-		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
-			"fifo_depth is %u: at most %d frames can wait", request->fifo_depth,
-			WIRE_FIFO_MAX);
-	if (request->max_holds > WIRE_HOLDS_MAX || request->reserved_holds > WIRE_HOLDS_MAX)
-		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
-			"at most %d frames can be held at once", WIRE_HOLDS_MAX);
-	if (request->width > FORMAT_SIDE_MAX || request->height > FORMAT_SIDE_MAX)
-		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
-			"a picture has at most %d pixels a side", FORMAT_SIDE_MAX);
-	return 0;
-}
-
-static void set_defaults(struct sluice_view_request *request)
-{
-	enum { FIFO_DEFAULT = 4 };
-	if (request->delivery == SLUICE_FIFO && request->fifo_depth == 0)
-		request->fifo_depth = FIFO_DEFAULT;
-	if (request->reserved_holds > 0)
-		request->max_holds = request->reserved_holds;
-	if (request->max_holds == 0)
-		request->max_holds = WIRE_HOLDS_DEFAULT;
-}
-
-/* Views that the broker has, or will have, a subscription for. */
-static unsigned count_subscriptions(const struct sluice *conn)
-{
-	const struct sluice_view *view;
-	unsigned n = 0;
-	list_for_each(view, &conn->views, link)
-		n += view->state != VIEW_ENDED;
-	return n;
-}
-
-static struct sluice_view *create(
-	struct sluice *conn, const char *stream, const struct sluice_view_request *request)
-{
-	struct sluice_view *view = calloc(1, sizeof(*view));
-	if (!view)
-		return NULL;
-	view->conn = conn;
-	text_copy(view->stream, sizeof(view->stream), stream);
-	view->request = *request;
-	frames_init(view);
-	list_init(&view->link);
-	list_insert(&conn->views, &view->link);
-	return view;
-}
-
-static bool is_answered(const struct sluice *conn, const void *arg)
-{
-	const struct sluice_view *view = arg;
-	return view->state != VIEW_SUBSCRIBING;
-}
-
-/* What became of it: 0 if it is active. */
-static int settle(struct sluice *conn, struct sluice_view *view)
-{
-	if (view->state == VIEW_ACTIVE)
-		return 0;
-	if (view->state == VIEW_DOWN)
-		return conn_error(conn, -ECONNRESET, conn->bye.code,
-			"the broker went away before it answered");
-	conn->error = view->error;
-	return view->result;
-}
-
-static int subscribe(struct sluice *conn, struct sluice_view *view)
-{
-	send_subscribe(view);
-	int r = conn_until(conn, is_answered, view);
-	if (view->state == VIEW_SUBSCRIBING) {
-		view->is_abandoned = true; /* the answer is still to come */
-		return r;
-	}
-	r = settle(conn, view);
-	if (r < 0)
-		view_destroy(view);
-	else
-		view->was_active = true;
-	return r;
-}
-
-int sluice_subscribe(struct sluice *conn, const char *stream,
-	const struct sluice_view_request *request_in, struct sluice_view **view_out)
-{
-	struct sluice_view_request request =
-		request_in ? *request_in : (struct sluice_view_request){ 0 };
-	if (!stream || wire_name_check(stream) < 0)
-		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
-			"a stream's name has 1 to %d bytes, none of them a control character",
-			WIRE_NAME_MAX);
-	int r = check_limits(conn, &request);
-	if (r < 0)
-		return r;
-	set_defaults(&request);
-	r = conn_until_up(conn);
-	if (r < 0)
-		return r;
-	if (count_subscriptions(conn) >= WIRE_SUBSCRIPTIONS_MAX)
-		return conn_error(conn, -EDQUOT, SLUICE_ERROR_LIMIT,
-			"a connection has at most %d views: make another connection",
-			WIRE_SUBSCRIPTIONS_MAX);
-	struct sluice_view *view = create(conn, stream, &request);
-	if (!view)
-		return conn_error(conn, -ENOMEM, SLUICE_ERROR_NONE, "out of memory");
-	r = subscribe(conn, view);
-	if (r < 0)
-		return r;
-	*view_out = view;
-	return 0;
-}
-
 struct sluice_view *sluice_unsubscribe(struct sluice_view *view)
 {
 	if (!view)
 		return NULL;
+	frames_settle(view);
 	frames_drop_waiting(view);
 	if (view->state == VIEW_ACTIVE)
-		leave(view);
+		view_leave(view, VIEW_ENDED);
 	else if (view->state != VIEW_SUBSCRIBING)
-		detach(view, VIEW_ENDED);
+		view_detach(view, VIEW_ENDED);
 	view->is_abandoned = true;
 	view_reap(view);
 	return NULL;
@@ -443,4 +350,19 @@ void sluice_view_get_stats(const struct sluice_view *view, struct sluice_view_st
 const char *sluice_view_stream(const struct sluice_view *view)
 {
 	return view->stream;
+}
+
+enum sluice_memory sluice_view_memory(const struct sluice_view *view)
+{
+	return view->importer->ops->memory;
+}
+
+enum sluice_readiness sluice_view_readiness(const struct sluice_view *view)
+{
+	return view->readiness;
+}
+
+const char *sluice_view_note(const struct sluice_view *view)
+{
+	return view->note;
 }

@@ -48,7 +48,7 @@ static void broker_main(const struct subject *s, const void *data)
 {
 	const struct command *command = data;
 	const char *argv[] = { "sluice-broker", "--config", command->config, "--socket", s->socket,
-		"--source", command->source, NULL };
+		"--source", command->source, "--gpu", "none", NULL };
 	/* what systemd told us is not for the broker */
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");

@@ -31,7 +31,11 @@ static const char help[] =
 	"                     $XDG_RUNTIME_DIR/sluice-0\n"
 	"  --help             this text\n"
 	"\n"
+	"A view that nobody wants is not made: PUBLISHED stands still, BYTES are freed after a while.\n"
+	"REASON says how its frames are made, or why they cannot be.\n"
+	"\n"
 	"How to read the columns of a client:\n"
+	"  MEMORY   host, or opaque-fd (of a GPU) and when its frames are handed over\n"
 	"  HOLDS    frames that it has now, and may have; 'reserved' are never taken back\n"
 	"  OLDEST   for how long it has had the oldest of them: a large number is a client\n"
 	"           that is slow, stopped, or forgets to release\n"
@@ -57,6 +61,7 @@ struct ls_options {
 struct picture {
 	char title[WIRE_TEXT_MAX + 256];
 	size_t n_streams;
+	struct table *gpus;
 	struct table *streams;
 	struct table *views;
 	struct table *clients;
@@ -160,12 +165,23 @@ static void add_client_name(struct table *t, const Sluice__ClientStatus *client)
 	table_add(t, "%u", client->pid);
 }
 
+/* "host", or "opaque-fd timeline": what it gets, and when. */
+static struct word readiness(const Sluice__SubscriptionStatus *s)
+{
+	struct word w;
+	bool is_host = s->memory == SLUICE__MEMORY__MEMORY_HOST;
+	snprintf(w.text, sizeof(w.text), "%s%s%s", status_memory_word(s->memory),
+		is_host ? "" : " ", is_host ? "" : status_readiness_word(s->readiness));
+	return w;
+}
+
 static void add_subscription(
 	struct table *t, const Sluice__ClientStatus *client, const Sluice__SubscriptionStatus *s)
 {
 	add_client_name(t, client);
 	table_add(t, "%s", s->stream);
 	table_add(t, "%s", delivery(s).text);
+	table_add(t, "%s", readiness(s).text);
 	table_add(t, "%u/%u%s", s->holds, s->max_holds, s->reserved_holds ? " reserved" : "");
 	table_add(t, "%s", duration(s->oldest_hold_ns).text);
 	table_add(t, "%u", s->waiting);
@@ -176,13 +192,13 @@ static void add_subscription(
 	table_add(t, "%s", duration(s->latency_p50_ns).text);
 	table_add(t, "%s", duration(s->latency_p99_ns).text);
 	table_add(t, "%s", s->bound ? bytes(s->bytes).text : "not bound");
-	table_add(t, "%s", client->reason);
+	table_add(t, "%s", client->reason[0] ? client->reason : s->note);
 }
 
 /* A client that reads nothing: one that lists, or is about to subscribe. */
 static void add_idle(struct table *t, const Sluice__ClientStatus *client)
 {
-	enum { COLUMNS_OF_SUBSCRIPTION = 12 };
+	enum { COLUMNS_OF_SUBSCRIPTION = 13 };
 	add_client_name(t, client);
 	for (int i = 0; i < COLUMNS_OF_SUBSCRIPTION; i++)
 		table_add(t, "-");
@@ -214,6 +230,15 @@ static void set_title(struct picture *p, const Sluice__Status *page)
 		bytes(page->memory_limit_bytes).text, page->refused_connections);
 }
 
+static void add_gpu(struct picture *p, const Sluice__Status *page, const Sluice__GpuStatus *gpu)
+{
+	table_add(p->gpus, "%s", gpu->device ? gpu->device->name : "-");
+	table_add(p->gpus, "%s of %s", bytes(page->gpu_memory_bytes).text,
+		bytes(page->gpu_memory_limit_bytes).text);
+	table_add(p->gpus, "%s", gpu->used_bytes ? bytes(gpu->used_bytes).text : "-");
+	table_add(p->gpus, "%s", gpu->text);
+}
+
 static void add_stream_status(struct picture *p, const Sluice__StreamStatus *stream)
 {
 	const char *name = stream->info ? stream->info->name : "";
@@ -226,8 +251,11 @@ static void add_stream_status(struct picture *p, const Sluice__StreamStatus *str
 static int add_page(void *data, const Sluice__Status *page)
 {
 	struct picture *p = data;
-	if (!p->title[0])
+	if (!p->title[0]) {
 		set_title(p, page);
+		for (size_t i = 0; i < page->n_gpus; i++)
+			add_gpu(p, page, page->gpus[i]);
+	}
 	for (size_t i = 0; i < page->n_streams; i++)
 		add_stream_status(p, page->streams[i]);
 	for (size_t i = 0; i < page->n_clients; i++)
@@ -240,13 +268,15 @@ static int add_page(void *data, const Sluice__Status *page)
 static int print_tables(struct sluice *conn)
 {
 	struct picture p = {
+		.gpus = table_create("GPU POOLS >IN-USE HOW"),
 		.streams = table_create("STREAM STATE PICTURE SOURCE WHY"),
 		.views = table_create("STREAM >VIEW MEMORY PICTURE >GENERATION >SLOTS >BYTES "
 				      ">PUBLISHED >NO-SLOT >REFUSED >SUPERSEDED >COPY-P50 "
 				      ">COPY-P99 REASON"),
-		.clients = table_create("CLIENT NAME >PID STREAM DELIVERY HOLDS >OLDEST >WAITING "
-					">SENT >SKIPPED >DROPPED >REVOKED >P50 >P99 >MAPPED "
-					"LAST-ERROR"),
+		.clients = table_create(
+			"CLIENT NAME >PID STREAM DELIVERY MEMORY HOLDS >OLDEST >WAITING "
+			">SENT >SKIPPED >DROPPED >REVOKED >P50 >P99 >MAPPED "
+			"LAST-ERROR"),
 		.ended = table_create("ENDED NAME >PID >UID >WHEN REASON"),
 	};
 	int r = status_read(conn, add_page, &p);
@@ -254,11 +284,13 @@ static int print_tables(struct sluice *conn)
 		puts(p.title);
 		if (p.n_streams == 0)
 			puts("\nNo stream: start sluice-broker with --source NAME=...");
+		table_print(p.gpus, stdout);
 		table_print(p.streams, stdout);
 		table_print(p.views, stdout);
 		table_print(p.clients, stdout);
 		table_print(p.ended, stdout);
 	}
+	table_destroy(p.gpus);
 	table_destroy(p.streams);
 	table_destroy(p.views);
 	table_destroy(p.clients);
