@@ -255,7 +255,8 @@ void probe_open(struct probe *p, const char *target)
 	CHECK_EQ(loop_timer(p->loop, &p->tick, on_tick, p), 0);
 	CHECK_EQ(worker_create(&p->worker, p->loop, "copy", on_read, p), 0);
 	snprintf(spec, sizeof(spec), "pipewire:%s", target);
-	CHECK_EQ(capture_create(&p->capture, p->loop, "test", spec, error, sizeof(error)), 0);
+	struct capture_place place = { .loop = p->loop, .name = "test" };
+	CHECK_EQ(capture_create(&p->capture, &place, spec, error, sizeof(error)), 0);
 	p->capture->listener = &listener;
 	p->capture->listener_data = p;
 	CHECK_EQ(p->capture->ops->start(p->capture), 0);

@@ -60,9 +60,11 @@ const char *e2e_broker_path(void)
 static void exec_broker(const struct broker_process *b, const char *const *options)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
-	const char *argv[E2E_ARGS_MAX + 4] = { SLUICE_BROKER, "--socket", b->socket };
+	/* no GPU unless the test asks for one: a software renderer takes its time to start */
+	const char *argv[E2E_ARGS_MAX + 6] = { SLUICE_BROKER, "--socket", b->socket, "--gpu",
+		"none" };
 	for (unsigned i = 0; options[i] && i < E2E_ARGS_MAX; i++)
-		argv[i + 3] = options[i];
+		argv[i + 5] = options[i];
 	int log = open(b->log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
 	dup2(log, STDERR_FILENO);
 	execv(SLUICE_BROKER, (char *const *)argv);

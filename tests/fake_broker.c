@@ -167,18 +167,28 @@ void fake_welcome(struct fake *fake, uint64_t session)
 	fake_send(fake, &packet, NULL);
 }
 
-void fake_subscribed(struct fake *fake, unsigned max_holds)
+const Sluice__Subscribe *fake_grant(struct fake *fake, const struct fake_grant *grant)
 {
-	const Sluice__Packet *ask = fake_expect(fake, SLUICE__PACKET__BODY_SUBSCRIBE);
+	const Sluice__Subscribe *ask = fake_expect(fake, SLUICE__PACKET__BODY_SUBSCRIBE)->subscribe;
 	Sluice__Subscribed subscribed = SLUICE__SUBSCRIBED__INIT;
-	subscribed.request = ask->subscribe->request;
+	subscribed.request = ask->request;
 	subscribed.view = FAKE_VIEW;
-	subscribed.stream = ask->subscribe->stream;
-	subscribed.max_holds = max_holds;
+	subscribed.stream = ask->stream;
+	subscribed.max_holds = grant->max_holds;
+	subscribed.memory = grant->memory;
+	subscribed.readiness = grant->readiness;
+	subscribed.note = (char *)(grant->note ? grant->note : "");
+	subscribed.device = (Sluice__Device *)grant->device;
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	packet.body_case = SLUICE__PACKET__BODY_SUBSCRIBED;
 	packet.subscribed = &subscribed;
 	fake_send(fake, &packet, NULL);
+	return ask;
+}
+
+void fake_subscribed(struct fake *fake, unsigned max_holds)
+{
+	fake_grant(fake, &(struct fake_grant){ .max_holds = max_holds });
 }
 
 void fake_refuse(struct fake *fake, Sluice__ErrorCode code, const char *text)
@@ -202,6 +212,18 @@ void fake_bye(struct fake *fake, Sluice__ErrorCode code, const char *text)
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	packet.body_case = SLUICE__PACKET__BODY_BYE;
 	packet.bye = &bye;
+	fake_send(fake, &packet, NULL);
+}
+
+void fake_ended(struct fake *fake, Sluice__ErrorCode code, const char *text)
+{
+	Sluice__Ended ended = SLUICE__ENDED__INIT;
+	ended.view = FAKE_VIEW;
+	ended.code = code;
+	ended.text = (char *)text;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	packet.body_case = SLUICE__PACKET__BODY_ENDED;
+	packet.ended = &ended;
 	fake_send(fake, &packet, NULL);
 }
 
@@ -231,9 +253,9 @@ static void *make(int *fd_out, size_t size_bytes)
 	return map;
 }
 
-void fake_memory_init(struct fake_memory *m, uint32_t generation, unsigned first)
+void fake_control_init(struct fake_memory *m, uint32_t generation)
 {
-	m->generation = generation;
+	*m = (struct fake_memory){ .generation = generation, .timeline_fd = -EBADF };
 	CHECK(format_layout(format_info_by_name("BGRx")->fourcc, FAKE_WIDTH, FAKE_HEIGHT,
 		      &m->format) == 0);
 	m->control = make(&m->control_fd, control_page_bytes(FAKE_SLOTS));
@@ -241,6 +263,17 @@ void fake_memory_init(struct fake_memory *m, uint32_t generation, unsigned first
 	m->control->version = CONTROL_VERSION;
 	m->control->n_slots = FAKE_SLOTS;
 	m->control->generation = generation;
+}
+
+void fake_control_finish(struct fake_memory *m)
+{
+	munmap(m->control, control_page_bytes(FAKE_SLOTS));
+	fd_closep(&m->control_fd);
+}
+
+void fake_memory_init(struct fake_memory *m, uint32_t generation, unsigned first)
+{
+	fake_control_init(m, generation);
 	for (unsigned i = 0; i < FAKE_SLOTS; i++) {
 		m->slot[i] = make(&m->slot_fd[i], m->format.size_bytes);
 		memset(m->slot[i], (int)(first + i), m->format.size_bytes);
@@ -249,8 +282,7 @@ void fake_memory_init(struct fake_memory *m, uint32_t generation, unsigned first
 
 void fake_memory_finish(struct fake_memory *m)
 {
-	munmap(m->control, control_page_bytes(FAKE_SLOTS));
-	fd_closep(&m->control_fd);
+	fake_control_finish(m);
 	for (unsigned i = 0; i < FAKE_SLOTS; i++) {
 		munmap(m->slot[i], m->format.size_bytes);
 		fd_closep(&m->slot_fd[i]);
@@ -273,6 +305,10 @@ void fake_describe(const struct fake_memory *m, Sluice__Generation *out, uint32_
 	g.stride = stride;
 	g.size_bytes = m->format.size_bytes;
 	g.slots = FAKE_SLOTS;
+	g.memory = m->memory;
+	g.readiness = m->readiness;
+	g.allocation_bytes = m->allocation_bytes;
+	g.memory_type = m->memory_type;
 	*out = g;
 }
 
@@ -282,10 +318,12 @@ struct fdset fake_memory_fds(const struct fake_memory *m)
 	fds.fd[0] = fcntl(m->control_fd, F_DUPFD_CLOEXEC, 3);
 	for (unsigned i = 0; i < FAKE_SLOTS; i++)
 		fds.fd[i + 1] = fcntl(m->slot_fd[i], F_DUPFD_CLOEXEC, 3);
+	if (m->readiness == SLUICE__READINESS__READINESS_TIMELINE)
+		fds.fd[fds.n++] = fcntl(m->timeline_fd, F_DUPFD_CLOEXEC, 3);
 	return fds;
 }
 
-void fake_bind(struct fake *fake, const struct fake_memory *m)
+void fake_offer(struct fake *fake, const struct fake_memory *m)
 {
 	Sluice__Generation generation;
 	uint32_t offset[4], stride[4];
@@ -295,6 +333,11 @@ void fake_bind(struct fake *fake, const struct fake_memory *m)
 	packet.generation = &generation;
 	struct fdset fds = fake_memory_fds(m);
 	fake_send(fake, &packet, &fds);
+}
+
+void fake_bind(struct fake *fake, const struct fake_memory *m)
+{
+	fake_offer(fake, m);
 	const Sluice__Packet *answer = fake_expect(fake, SLUICE__PACKET__BODY_BOUND);
 	CHECK_STR(answer->bound->text, "");
 	CHECK_EQ(answer->bound->error, SLUICE__ERROR_CODE__ERROR_NONE);
@@ -309,7 +352,8 @@ void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory 
 	fake_bind(fake, m);
 }
 
-void fake_announce(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
+void fake_announce_with(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq,
+	struct fdset *fds)
 {
 	Sluice__Frame frame = SLUICE__FRAME__INIT;
 	frame.view = FAKE_VIEW;
@@ -320,7 +364,12 @@ void fake_announce(struct fake *fake, const struct fake_memory *m, unsigned slot
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	packet.body_case = SLUICE__PACKET__BODY_FRAME;
 	packet.frame = &frame;
-	fake_send(fake, &packet, NULL);
+	fake_send(fake, &packet, fds);
+}
+
+void fake_announce(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
+{
+	fake_announce_with(fake, m, slot, seq, NULL);
 }
 
 void fake_frame(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)

@@ -25,6 +25,13 @@ struct fake_memory {
 	struct control_page *control;
 	int slot_fd[FAKE_SLOTS];
 	uint8_t *slot[FAKE_SLOTS];
+
+	/* of a GPU: fake_gpu.h */
+	Sluice__Memory memory;
+	Sluice__Readiness readiness;
+	uint64_t allocation_bytes;
+	uint32_t memory_type;
+	int timeline_fd; /* READINESS_TIMELINE */
 };
 
 struct fake {
@@ -78,7 +85,19 @@ void fake_send_bytes(struct fake *fake, const void *data, size_t len);
 /* Accept, read Hello, send Welcome. */
 void fake_welcome(struct fake *fake, uint64_t session);
 
-/* Answer Subscribe. */
+/* What a Subscribe is answered with. */
+struct fake_grant {
+	unsigned max_holds;
+	Sluice__Memory memory;
+	Sluice__Readiness readiness;
+	const char *note;             /* NULL: none */
+	const Sluice__Device *device; /* NULL: none */
+};
+
+/* Answer Subscribe. The request is [lend] until the next message. */
+const Sluice__Subscribe *fake_grant(struct fake *fake, const struct fake_grant *grant);
+
+/* As above: host memory, complete frames. */
 void fake_subscribed(struct fake *fake, unsigned max_holds);
 void fake_refuse(struct fake *fake, Sluice__ErrorCode code, const char *text);
 
@@ -93,8 +112,17 @@ void fake_describe(const struct fake_memory *memory, Sluice__Generation *out, ui
 /* Copies of the memory's descriptors in order. */
 struct fdset fake_memory_fds(const struct fake_memory *memory);
 
+/* Send Generation. */
+void fake_offer(struct fake *fake, const struct fake_memory *memory);
+
 /* Send Generation, expect that it is bound. */
 void fake_bind(struct fake *fake, const struct fake_memory *memory);
+
+/* Make the control page alone. */
+void fake_control_init(struct fake_memory *memory, uint32_t generation);
+void fake_control_finish(struct fake_memory *memory);
+
+void fake_ended(struct fake *fake, Sluice__ErrorCode code, const char *text);
 
 /* fake_welcome, fake_subscribed, fake_bind. */
 void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory *memory);
@@ -105,6 +133,10 @@ void fake_frame(struct fake *fake, const struct fake_memory *memory, unsigned sl
 /* Send Frame alone: its slot does not hold it, or not any more. */
 void fake_announce(
 	struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
+
+/* As above, with a sync_file. fds [take] */
+void fake_announce_with(struct fake *fake, const struct fake_memory *memory, unsigned slot,
+	uint64_t seq, struct fdset *fds);
 
 void fake_revoke(struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
 

@@ -8,7 +8,7 @@ set -u
 export LC_ALL=C
 
 # What only some layers may include: our own folders, generated code and third parties.
-fenced='^(common|proto|broker|producer|consumer|tests)/|\.pb-c\.h$|^(vulkan|pipewire|spa|event2|libav[a-z]+|libsw[a-z]+|systemd|cuda|nvEncodeAPI|ini\.h|png\.h|jansson|protobuf-c)'
+fenced='^(common|proto|broker|producer|consumer|tests)/|\.pb-c\.h$|^(vulkan|pipewire|spa|event2|libav[a-z]+|libsw[a-z]+|systemd|cuda|ffnvcodec|nvEncodeAPI|ini\.h|png\.h|jansson|protobuf-c)'
 
 # FILES, then what they may include of the above. The first row that matches a file decides.
 rules='
@@ -16,23 +16,30 @@ common/loop\.c                     common/|event2/
 common/                            common/
 proto/                             common/|proto/|.*\.pb-c
 broker/gpu/                        common/|broker/gpu/|vulkan/
-broker/capture/pipewire            common/|broker/(capture/|frame)|pipewire/|spa/
-broker/capture/                    common/|broker/(capture/|frame)
+broker/capture/pipewire            common/|broker/(capture/|frame|gpu/gpu)|pipewire/|spa/
+broker/capture/                    common/|broker/(capture/|frame|gpu/gpu)
 broker/frame\.                     common/
 broker/memory\.                    common/|broker/memory
+broker/slots\.                     common/|broker/(slots|memory)
 broker/pool\.                      common/|broker/(pool|frame)
 broker/(access|quota)\.            common/|broker/(access|quota)
 broker/fanout\.                    common/|broker/(fanout|pool|frame)
-broker/generation\.                common/|proto/control|broker/(generation|memory|pool|fanout|frame)
+broker/generation\.                common/|proto/control|broker/(generation|slots|memory|pool|fanout|frame)
 broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|pool|frame)
-broker/bridge\.                    common/|broker/(bridge|stream|generation|pool|frame|capture/capture|gpu/gpu)
+broker/gpu_slots\.                 common/|broker/(gpu_slots|slots|gpu/gpu)
+broker/imports\.                   common/|broker/(imports|gpu/gpu)
+broker/(bridge|lane)\.             common/|broker/(bridge|lane|imports|stream|generation|pool|frame|capture/capture|gpu/gpu)
+broker/devices\.                   common/|broker/(devices|gpu_slots|slots|server|gpu/gpu)
 broker/gate\.                      common/|proto/wire|broker/(gate|access)
-broker/(client|server|subscription|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|status|describe|gate|access|quota|catalog|stream|fanout|generation|pool|frame)\.
+broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|generation|pool|frame)\.
 broker/settings\.                  common/|proto/wire|broker/(settings|server)\.|ini\.h
 broker/socket\.                    common/|broker/socket|systemd/
 broker/broker\.                    common/|broker/
 broker/main\.                      common/|broker/|systemd/
 consumer/encoder/                  common/|consumer/(sluice_consumer|encoder/)|libav|libsw
+consumer/check/                    common/|consumer/(sluice_consumer|check/)|cuda|ffnvcodec|vulkan/
+consumer/import_cuda\.             common/|consumer/[a-z_]+\.h|ffnvcodec/
+consumer/import_vulkan\.           common/|consumer/[a-z_]+\.h|vulkan/
 consumer/snap/                     common/|consumer/(sluice_consumer|snap/)|libsw|png
 consumer/cli/                      common/|consumer/(sluice_consumer|status|text|cli/)
 consumer/bench/copy\.              common/|consumer/(sluice_consumer|json|bench/)|broker/capture/pipewire

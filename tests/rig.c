@@ -30,7 +30,15 @@ static void on_rebind(void *data, struct view *view, struct subscriber *s)
 	subscription_rebind(container_of(s, struct subscription, subscriber));
 }
 
-static const struct stream_listener listener = { on_changed, on_rebind };
+static void on_end(void *data, struct view *view, struct subscriber *s, const char *reason)
+{
+	(void)data;
+	(void)view;
+	subscription_end(container_of(s, struct subscription, subscriber),
+		SLUICE__ERROR_CODE__ERROR_NO_VIEW, reason);
+}
+
+static const struct stream_listener listener = { on_changed, on_rebind, on_end };
 
 /* An address that the kernel chooses: no file, nothing to clean up. */
 static int listen_anywhere(struct rig *rig)
@@ -109,14 +117,15 @@ uint64_t rig_publish(struct stream *stream)
 {
 	struct view *view = &stream->native;
 	struct slot *slot;
-	uint64_t seq, now = clock_ns();
+	uint64_t now = clock_ns();
 	struct frame_info info = { .pts_ns = now, .captured_ns = now, .copied_ns = now };
-	if (view_begin(view, &slot, &seq) != POOL_OK)
+	if (view_begin(view, &slot) != POOL_OK)
 		return 0;
+	uint64_t seq = stream_take_seq(stream);
 	if (stamp_fits(&view->generation->format))
 		stamp_draw(generation_pixels(view->generation, slot), &view->generation->format,
 			(uint32_t)seq);
-	view_publish(view, slot, &info);
+	view_publish(view, slot, seq, &info);
 	return seq;
 }
 

@@ -31,7 +31,8 @@ TEST(rules_name_users_groups_and_roles)
 		{ "group:4242 produce", true, 4242, ROLE_PRODUCE },
 		{ "group:root consume,observe", true, 0, ROLE_CONSUME | ROLE_OBSERVE },
 		{ "user:1000   consume , produce", false, 1000, ROLE_CONSUME | ROLE_PRODUCE },
-		{ "user:1000\tconsume observe produce", false, 1000, ROLE_ALL },
+		{ "user:1000\tconsume observe produce gpu", false, 1000, ROLE_ALL },
+		{ "user:1000 consume,gpu", false, 1000, ROLE_CONSUME | ROLE_GPU },
 		{ "user:4294967294 all", false, 4294967294u, ROLE_ALL },
 	};
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -64,9 +65,10 @@ TEST(what_is_no_rule_is_explained)
 		{ "user:-1 all", "there is no user" },
 		{ "user:99999999999999999999 all", "there is no user" },
 		{ "user:10x all", "there is no user \"10x\"" },
-		{ "user:root everything", "roles are consume, produce, observe or all" },
-		{ "user:root consume,everything", "roles are consume, produce, observe or all" },
-		{ "user:root ,", "roles are consume, produce, observe or all" },
+		{ "user:root everything", "roles are consume, gpu, produce, observe or all" },
+		{ "user:root consume,everything",
+			"roles are consume, gpu, produce, observe or all" },
+		{ "user:root ,", "roles are consume, gpu, produce, observe or all" },
 		/* a part that is too long is not cut to one that is a rule */
 		{ "user:000000000000000000000000000000000000000000000000000000000000000all",
 			"write user:NAME ROLES" },
@@ -115,7 +117,8 @@ TEST(a_peer_has_the_roles_of_every_rule_that_matches)
 		{ "by another group", { .uid = 1002, .n_groups = 3, .group = { 1, 2, 50 } },
 			ROLE_OBSERVE },
 		{ "past its groups", { .uid = 1002, .n_groups = 2, .group = { 1, 2, 50 } }, 0 },
-		{ "by all three", { .uid = 1001, .n_groups = 2, .group = { 50, 1001 } }, ROLE_ALL },
+		{ "by all three", { .uid = 1001, .n_groups = 2, .group = { 50, 1001 } },
+			ROLE_CONSUME | ROLE_OBSERVE | ROLE_PRODUCE },
 	};
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		CHECK_ROW(access_roles(&access, &rows[i].peer, OWN) == rows[i].roles, rows[i].row);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "broker/bridge.h"
+#include "broker/lane.h"
 #include "common/clock.h"
 #include "common/stamp.h"
 
@@ -95,7 +96,7 @@ static int try_begin(void)
 	budget.limit_bytes = 16 << 20;
 	CHECK_EQ(loop_create(&loop), 0);
 	stream_init(&stream, "test", "fake", 4, &budget);
-	return bridge_create(&bridge, loop, &fake.base, &stream);
+	return bridge_create(&bridge, loop, &fake.base, &stream, NULL);
 }
 
 static void begin(void)
@@ -394,10 +395,10 @@ TEST(a_real_source_through_the_bridge)
 	budget.limit_bytes = 16 << 20;
 	CHECK_EQ(loop_create(&loop), 0);
 	stream_init(&stream, "test", "pattern", 4, &budget);
-	CHECK_EQ(capture_create(
-			 &capture, loop, "test", "pattern:320x240@500:NV12", error, sizeof(error)),
+	struct capture_place place = { .loop = loop, .name = "test" };
+	CHECK_EQ(capture_create(&capture, &place, "pattern:320x240@500:NV12", error, sizeof(error)),
 		0);
-	CHECK_EQ(bridge_create(&bridge, loop, capture, &stream), 0);
+	CHECK_EQ(bridge_create(&bridge, loop, capture, &stream, NULL), 0);
 	uint64_t until = clock_ns() + 10 * NS_PER_S;
 	while (stream.native.counts.published < 50 && clock_ns() < until)
 		run_for_ms(2);
@@ -410,7 +411,7 @@ TEST(a_real_source_through_the_bridge)
 TEST(the_fault_makes_a_copy_slow)
 {
 	begin();
-	bridge_fault_slow_ms = 50;
+	lane_fault_slow_ms = 50;
 	uint64_t before = clock_ns();
 	offer(0);
 	run_until_published(1);

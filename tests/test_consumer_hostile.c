@@ -93,6 +93,9 @@ static void tell_bye_with_fds(struct fake *fake)
 static void tell_frame_with_fds(struct fake *fake)
 {
 	Sluice__Frame frame = SLUICE__FRAME__INIT;
+	frame.view = FAKE_VIEW;
+	frame.generation = memory.generation;
+	frame.seq = 1;
 	send_with_fds(fake, SLUICE__PACKET__BODY_FRAME, &frame);
 }
 

@@ -1,4 +1,5 @@
 /* libsluice: every number and text that the broker or the user controls, one past its limit. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -237,4 +238,53 @@ TEST(a_process_without_free_descriptors_is_told_to_raise_its_limit)
 		CHECK_EQ(sluice_error_code(s.conn), SLUICE_ERROR_NONE);
 		end(&s);
 	}
+}
+
+/* --- Drivers that are not there ---------------------------------------------------------------*/
+
+static void script_nothing(struct fake *fake)
+{
+	fake_welcome(fake, 1);
+	fake_expect_end(fake);
+}
+
+TEST(without_a_driver_the_sentence_says_so)
+{
+	struct fake fake;
+	struct sluice *conn;
+	struct sluice_view *view;
+	const struct sluice_view_request request = { .memory = SLUICE_MEMORY_CUDA };
+	void *library = dlopen("libcuda.so.1", RTLD_LAZY);
+	if (library)
+		dlclose(library);
+	if (library)
+		test_skip("libcuda.so.1 is here");
+	fake_start(&fake, script_nothing, NULL);
+	struct sluice_options options = { .socket = fake.address.sun_path };
+	CHECK_EQ(sluice_connect(&conn, &options), 0);
+	CHECK_EQ(sluice_subscribe(conn, "desktop", &request, &view), -EOPNOTSUPP);
+	CHECK(strstr(sluice_error(conn), "libcuda.so.1 cannot be opened: ") ||
+		strstr(sluice_error(conn), "built without CUDA"));
+	sluice_close(conn);
+	fake_stop(&fake);
+}
+
+TEST(requests_that_make_no_sense_are_the_callers_fault)
+{
+	static const struct sluice_view_request requests[] = {
+		{ .memory = (enum sluice_memory)3 },
+		{ .memory = (enum sluice_memory) - 1 },
+		{ .readiness = (enum sluice_readiness)3 },
+		{ .flags = 2 },
+	};
+	struct fake fake;
+	struct sluice *conn;
+	struct sluice_view *view;
+	fake_start(&fake, script_nothing, NULL);
+	struct sluice_options options = { .socket = fake.address.sun_path };
+	CHECK_EQ(sluice_connect(&conn, &options), 0);
+	for (unsigned i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+		CHECK_EQ(sluice_subscribe(conn, "desktop", &requests[i], &view), -EINVAL);
+	sluice_close(conn);
+	fake_stop(&fake);
 }

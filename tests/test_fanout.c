@@ -58,6 +58,7 @@ static struct slot *publish(void)
 	struct frame_info info = { .pts_ns = last_seq * 10, .published_ns = last_seq };
 	CHECK_EQ(pool_acquire(&pool, &slot), POOL_OK);
 	pool_publish(&pool, slot, last_seq, &info);
+	slot->complete = true;
 	return slot;
 }
 
@@ -329,8 +330,8 @@ TEST(the_longest_queue_and_the_most_holds_have_leases)
 	struct subscriber_options most = { FANOUT_FIFO, FANOUT_FIFO_MAX, FANOUT_HOLDS_MAX, false };
 	begin(&r, most);
 	for (unsigned i = 0; i < FANOUT_HOLDS_MAX + FANOUT_FIFO_MAX + 1; i++) {
-		fake[i] = (struct slot){ SLOT_READY, i, i + 1, { .pts_ns = (i + 1) * 10 },
-			.n_reserved = 0 };
+		fake[i] = (struct slot){ SLOT_READY, i, i + 1, .sync_fd = -EBADF,
+			.info = { .pts_ns = (i + 1) * 10 }, .n_reserved = 0 };
 		list_init(&fake[i].holds);
 		subscriber_offer(&r.s, &fake[i]);
 	}

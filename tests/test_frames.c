@@ -230,8 +230,9 @@ TEST(damage_is_passed_on)
 		for (unsigned i = 0; i < n; i++)
 			info.damage[i] =
 				(struct frame_rect){ UINT32_MAX - i, i, 16384, UINT32_MAX };
-		CHECK_EQ(view_begin(&stream->native, &slot, &seq), POOL_OK);
-		view_publish(&stream->native, slot, &info);
+		CHECK_EQ(view_begin(&stream->native, &slot), POOL_OK);
+		seq = stream_take_seq(stream);
+		view_publish(&stream->native, slot, seq, &info);
 		peer_expect_frame(&peer, seq);
 		CHECK_EQ(peer.packet->frame->n_damage, n);
 		for (unsigned i = 0; i < n; i++) {

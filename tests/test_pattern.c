@@ -78,7 +78,8 @@ static int create(struct told *t, const char *spec, char *error)
 	*t = (struct told){ 0 };
 	error[0] = 0;
 	CHECK_EQ(loop_create(&t->loop), 0);
-	int r = capture_create(&t->capture, t->loop, "test", spec, error, 256);
+	struct capture_place place = { .loop = t->loop, .name = "test" };
+	int r = capture_create(&t->capture, &place, spec, error, 256);
 	if (r < 0) {
 		CHECK(t->capture == NULL && error[0] != 0);
 		loop_destroy(t->loop);

@@ -387,7 +387,8 @@ TEST(a_log_that_nobody_reads_does_not_stop_the_broker)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(out[1], STDERR_FILENO);
 		execl(e2e_broker_path(), "sluice-broker", "--socket", b.socket, "--source",
-			"test=pattern:320x240@30", "--slots", "12", "--log-level", "debug", NULL);
+			"test=pattern:320x240@30", "--slots", "12", "--log-level", "debug", "--gpu",
+			"none", NULL);
 		_exit(127);
 	}
 	for (int i = 0; access(b.socket, F_OK) < 0 && i < 500; i++)

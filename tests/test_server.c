@@ -480,20 +480,35 @@ TEST(the_last_32_that_ended_are_remembered_with_their_reason)
 	end();
 }
 
-/* Eight clients of eight subscriptions each, every text at its limit. */
+/* Also the mirror, which needs no memory to be listed. */
+static void fill_texts(struct stream *s)
+{
+	static struct slot_device device;
+	memset(device.name, 'd', sizeof(device.name) - 1);
+	s->mirror.source = s->native.source;
+	s->mirror.source.device = &device;
+	memset(s->source, 's', STREAM_SOURCE_MAX);
+	memset(s->native.reason, 'r', STREAM_TEXT_MAX);
+	memset(s->mirror.reason, 'm', STREAM_TEXT_MAX);
+}
+
+/* As many streams, clients and subscriptions as one page has, every text at its limit. */
 TEST(the_longest_page_fits_one_packet)
 {
 	struct peer p[WIRE_STATUS_CLIENTS];
 	char name[WIRE_NAME_MAX + 1];
 	begin();
-	for (unsigned i = 0; i < WIRE_SUBSCRIPTIONS_MAX; i++) {
+	_Static_assert(WIRE_STATUS_STREAMS >= WIRE_SUBSCRIPTIONS_MAX, "one page of streams");
+	for (unsigned i = 1; i < WIRE_STATUS_STREAMS; i++) {
 		snprintf(name, sizeof(name), "%0*u", WIRE_NAME_MAX, i);
 		rig_resize(rig_add_stream(&rig, name), 16, 16);
 	}
+	for (unsigned i = 0; i < WIRE_STATUS_STREAMS; i++)
+		fill_texts(&rig.stream[i]);
 	for (unsigned i = 0; i < WIRE_STATUS_CLIENTS; i++) {
 		memset(name, 'n', WIRE_NAME_MAX);
 		peer_ready(&p[i], &rig, name);
-		for (unsigned k = 1; k <= WIRE_SUBSCRIPTIONS_MAX; k++) {
+		for (unsigned k = 0; k < WIRE_SUBSCRIPTIONS_MAX; k++) {
 			Sluice__Subscribe m = SLUICE__SUBSCRIBE__INIT;
 			m.stream = rig.stream[k].name;
 			peer_subscribe(&p[i], &m);
@@ -504,14 +519,16 @@ TEST(the_longest_page_fits_one_packet)
 	struct client *client;
 	list_for_each(client, &rig.server->clients, link) {
 		memset(client->end_text, 'r', WIRE_TEXT_MAX);
-		for (unsigned k = 0; k < client->n_subscriptions; k++)
-			memset(&client->subscription[k]->subscriber.counts, 0xff,
-				sizeof(struct subscriber_counts));
+		for (unsigned k = 0; k < client->n_subscriptions; k++) {
+			struct subscription *s = client->subscription[k];
+			memset(&s->subscriber.counts, 0xff, sizeof(s->subscriber.counts));
+			memset(s->note, 'n', WIRE_TEXT_MAX);
+		}
 	}
 	read_status(&p[0]);
 	CHECK_EQ(n_seen, WIRE_STATUS_CLIENTS);
 	CHECK_EQ(n_pages, 1);
-	CHECK_EQ(seen[7].n_subscriptions, WIRE_SUBSCRIPTIONS_MAX);
+	CHECK_EQ(seen[WIRE_STATUS_CLIENTS - 1].n_subscriptions, WIRE_SUBSCRIPTIONS_MAX);
 	for (unsigned i = 0; i < WIRE_STATUS_CLIENTS; i++)
 		peer_close(&p[i]);
 	end();

@@ -68,6 +68,12 @@ static const struct number numbers[] = {
 	{ "broker", "slots", "slots", FIELD(slots), "4", "64", "3", "65", 4, 64, 8 },
 	{ "broker", "memory", "memory", FIELD(memory_bytes), "1M", "1024G", "1048575", "1025G",
 		MI, 1024 * GI, 4 * GI },
+	{ "gpu", "memory", "gpu-memory", FIELD(gpu_memory_bytes), "1024K", "1024G", "1023K", "1025G",
+		1 << 20, 1ull << 40, 2ull << 30 },
+	{ "gpu", "spin", "gpu-spin", FIELD(gpu_spin_ns), "0", "10ms", "-1", "10001us",
+		0, 10000000, 200000 },
+	{ "gpu", "validation", "gpu-validation", FIELD(gpu_validation), "0", "1", "-1", "2",
+		0, 1, 0 },
 	{ "limits", "clients", "max-clients", FIELD(limits.clients), "1", "65536", "0", "65537",
 		1, 65536, 512 },
 	{ "limits", "clients-per-user", "max-clients-per-user", FIELD(limits.clients_per_user),
@@ -85,6 +91,8 @@ static const struct number numbers[] = {
 		0, 1, 0 },
 	{ "fault", "slow", "fault-slow", FIELD(fault_slow_ms), "0", "10000", "-1", "10001",
 		0, 10000, 0 },
+	{ "fault", "gpu-early", "fault-gpu-early", FIELD(fault_gpu_early), "0", "1", "-1", "2",
+		0, 1, 0 },
 #endif
 };
 /* clang-format on */

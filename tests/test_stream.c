@@ -109,6 +109,13 @@ TEST(who_has_mapped_it_keeps_it_when_the_broker_lets_go)
 /* --- generation ------------------------------------------------------------------------------ */
 
 static struct memory_budget budget;
+static struct slot_source host;
+
+static void set_budget(struct memory_budget b)
+{
+	budget = b;
+	host = slots_host(&budget);
+}
 
 static struct video_format format_of(uint32_t width, uint32_t height)
 {
@@ -121,18 +128,18 @@ TEST(a_generation_has_a_page_and_slots_and_charges_for_them)
 {
 	struct video_format f = format_of(64, 64);
 	struct generation *g, *other;
-	budget = (struct memory_budget){ .limit_bytes = 1 << 20 };
-	CHECK_EQ(generation_create(&g, &f, 4, &budget), 0);
+	set_budget((struct memory_budget){ .limit_bytes = 1 << 20 });
+	CHECK_EQ(generation_create(&g, &f, 4, &host), 0);
 	const struct control_page *page = generation_control(g);
 	CHECK(page->magic == CONTROL_MAGIC && page->version == CONTROL_VERSION);
 	CHECK(page->n_slots == 4 && page->generation == g->id && g->id > 0);
 	for (unsigned i = 0; i < 4; i++) {
-		CHECK_EQ(g->slot[i].size_bytes, f.size_bytes);
+		CHECK_EQ(g->slot[i].allocation_bytes, f.size_bytes);
 		CHECK(generation_pixels(g, &g->pool.slots[i]) == g->slot[i].map);
 		CHECK_EQ(atomic_load(&page->slot[i].seq), 0);
 	}
 	CHECK_EQ(budget.used_bytes, generation_bytes(&f, 4));
-	CHECK_EQ(generation_create(&other, &f, 5, &budget), 0);
+	CHECK_EQ(generation_create(&other, &f, 5, &host), 0);
 	CHECK(other->id > g->id);
 	generation_destroy(g);
 	CHECK_EQ(budget.used_bytes, generation_bytes(&f, 5));
@@ -145,13 +152,13 @@ TEST(the_budget_is_a_limit_and_one_byte_less_is_too_little)
 {
 	struct video_format f = format_of(64, 64);
 	struct generation *g = NULL, *other = NULL;
-	budget = (struct memory_budget){ .limit_bytes = 2 * generation_bytes(&f, 4) - 1 };
-	CHECK_EQ(generation_create(&g, &f, 4, &budget), 0);
-	CHECK_EQ(generation_create(&other, &f, 4, &budget), -EDQUOT);
+	set_budget((struct memory_budget){ .limit_bytes = 2 * generation_bytes(&f, 4) - 1 });
+	CHECK_EQ(generation_create(&g, &f, 4, &host), 0);
+	CHECK_EQ(generation_create(&other, &f, 4, &host), -EDQUOT);
 	CHECK(other == NULL);
 	CHECK_EQ(budget.used_bytes, generation_bytes(&f, 4));
 	budget.limit_bytes++;
-	CHECK_EQ(generation_create(&other, &f, 4, &budget), 0);
+	CHECK_EQ(generation_create(&other, &f, 4, &host), 0);
 	generation_destroy(g);
 	generation_destroy(other);
 }
@@ -162,8 +169,8 @@ TEST(the_greatest_generation_does_not_overflow)
 	struct generation *g;
 	CHECK_EQ(generation_bytes(&f, POOL_SLOTS_MAX),
 		(1ull << 30) * POOL_SLOTS_MAX + control_page_bytes(POOL_SLOTS_MAX));
-	budget = (struct memory_budget){ .limit_bytes = 1ull << 30 };
-	CHECK_EQ(generation_create(&g, &f, POOL_SLOTS_MAX, &budget), -EDQUOT);
+	set_budget((struct memory_budget){ .limit_bytes = 1ull << 30 });
+	CHECK_EQ(generation_create(&g, &f, POOL_SLOTS_MAX, &host), -EDQUOT);
 }
 
 TEST(a_generation_without_enough_descriptors_gives_all_back)
@@ -173,7 +180,7 @@ TEST(a_generation_without_enough_descriptors_gives_all_back)
 	struct rlimit old, limit;
 	if (test_under_valgrind())
 		test_skip("valgrind makes the descriptors all the same");
-	budget = (struct memory_budget){ .limit_bytes = 1 << 20 };
+	set_budget((struct memory_budget){ .limit_bytes = 1 << 20 });
 	unsigned before = test_count_fds();
 	int next = fcntl(0, F_DUPFD_CLOEXEC, 0);
 	CHECK(next >= 0);
@@ -183,7 +190,7 @@ TEST(a_generation_without_enough_descriptors_gives_all_back)
 		limit = old;
 		limit.rlim_cur = (rlim_t)next + more; /* one for the page, and some slots */
 		CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-		CHECK_EQ(generation_create(&g, &f, 5, &budget), -EMFILE);
+		CHECK_EQ(generation_create(&g, &f, 5, &host), -EMFILE);
 		CHECK(g == NULL && budget.used_bytes == 0);
 	}
 	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
@@ -211,7 +218,7 @@ static void on_rebind(void *data, struct view *view, struct subscriber *s)
 	view_bound(view, s, view->generation->id);
 }
 
-static const struct stream_listener listener = { on_changed, on_rebind };
+static const struct stream_listener listener = { on_changed, on_rebind, NULL };
 
 struct reader {
 	struct subscriber s;
@@ -241,7 +248,7 @@ static struct told told;
 
 static void begin(unsigned n_slots)
 {
-	budget = (struct memory_budget){ .limit_bytes = 64 << 20 };
+	set_budget((struct memory_budget){ .limit_bytes = 64 << 20 });
 	told = (struct told){ 0 };
 	stream_init(&stream, "test", "pattern:64x64@30", n_slots, &budget);
 	stream_set_listener(&stream, &listener, &told);
@@ -256,12 +263,12 @@ static void configure(uint32_t width, uint32_t height)
 static uint64_t publish(void)
 {
 	struct slot *slot;
-	uint64_t seq;
-	CHECK_EQ(view_begin(&stream.native, &slot, &seq), POOL_OK);
+	CHECK_EQ(view_begin(&stream.native, &slot), POOL_OK);
+	uint64_t seq = stream_take_seq(&stream);
 	struct control_page *page = generation_control(stream.native.generation);
 	CHECK(control_holds(page, slot->index, 0)); /* its readers find it gone */
 	struct frame_info info = { .captured_ns = 1, .copied_ns = 2 };
-	view_publish(&stream.native, slot, &info);
+	view_publish(&stream.native, slot, seq, &info);
 	CHECK(control_holds(page, slot->index, seq));
 	return seq;
 }
@@ -461,17 +468,15 @@ TEST(reserved_holds_and_queues_are_admitted_up_to_what_the_pool_has)
 TEST(a_frame_without_a_slot_is_counted)
 {
 	struct slot *slot[4], *more = NULL;
-	uint64_t seq = 42;
 	begin(4);
 	configure(64, 64);
 	for (int i = 0; i < 4; i++)
-		CHECK_EQ(view_begin(&stream.native, &slot[i], &seq), POOL_OK);
-	seq = 42;
-	CHECK_EQ(view_begin(&stream.native, &more, &seq), POOL_FULL);
-	CHECK(more == NULL && seq == 42);
+		CHECK_EQ(view_begin(&stream.native, &slot[i]), POOL_OK);
+	CHECK_EQ(view_begin(&stream.native, &more), POOL_FULL);
+	CHECK(more == NULL);
 	CHECK_EQ(stream.native.counts.no_slot, 1);
 	for (int i = 0; i < 4; i++)
-		pool_abandon(slot[i]);
+		view_abandon(&stream.native, slot[i]);
 	CHECK_EQ(publish(), 1); /* what was abandoned used no number */
 	stream_finish(&stream);
 }
