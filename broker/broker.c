@@ -4,22 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/bridge.h"
-#include "broker/devices.h"
-#include "broker/gpu_slots.h"
+#include "broker/source.h"
 #include "broker/subscription.h"
 #include "common/clock.h"
 #include "common/log.h"
-
-/* A stream and what feeds it. */
-struct source {
-	struct list link; /* broker::sources */
-	struct broker *broker;
-	struct stream stream;
-	struct bridge *bridge; /* NULL while it is being taken down, or its GPU is lost */
-	struct device *device; /* NULL: none is wanted */
-	bool is_gpu;           /* its pictures are in GPU memory */
-};
 
 struct broker {
 	struct loop *loop;
@@ -59,15 +47,6 @@ static const struct stream_listener stream_listener = {
 	.end = on_end,
 };
 
-static void on_gpu_lost(void *data, struct gpu *gpu)
-{
-	(void)gpu;
-	struct source *source = data;
-	watch_arm(source->broker->device_timer, 0);
-}
-
-static const struct bridge_listener bridge_listener = { .gpu_lost = on_gpu_lost };
-
 /* Frames stop, subscribers are told, then it goes. */
 static void source_destroy(struct source *source, const char *reason)
 {
@@ -80,54 +59,40 @@ static void source_destroy(struct source *source, const char *reason)
 	free(source);
 }
 
-static struct gpu *gpu_of(const struct source *source)
+static struct source_place place_of(struct broker *broker)
 {
-	return source->device ? source->device->gpu : NULL;
-}
-
-/* Where its slots are. -ENODEV: it needs a GPU, and there is none. */
-static int source_set_memory(struct source *source, char *error, size_t error_size)
-{
-	struct broker *broker = source->broker;
-	struct stream *stream = &source->stream;
-	struct slot_source host = slots_host(&broker->catalog.budget);
-	struct slot_source gpu = { 0 };
-	if (gpu_of(source))
-		gpu = gpu_slots(
-			gpu_of(source), &source->device->description, &broker->catalog.gpu_budget);
-	snprintf(stream->gpu_text, sizeof(stream->gpu_text), "%s",
-		source->device ? source->device->text : "the broker was started without a GPU");
-	if (source->is_gpu && !gpu.ops) {
-		snprintf(error, error_size, "it needs a GPU: %s", stream->gpu_text);
-		return -ENODEV;
-	}
-	stream_set_memory(stream, source->is_gpu ? &gpu : &host, source->is_gpu ? &host : &gpu);
-	return 0;
-}
-
-static int source_start(struct source *source, char *error, size_t error_size)
-{
-	struct broker *broker = source->broker;
-	struct capture *capture;
-	struct capture_place place = {
+	return (struct source_place){
 		.loop = broker->loop,
-		.name = source->stream.name,
-		.gpu = gpu_of(source),
+		.budget = &broker->catalog.budget,
+		.gpu_budget = &broker->catalog.gpu_budget,
+		.retry = broker->device_timer,
 	};
-	int r = source_set_memory(source, error, error_size);
-	if (r < 0)
-		return r;
-	r = capture_create(&capture, &place, source->stream.source, error, error_size);
-	if (r < 0)
-		return r;
-	r = bridge_create(&source->bridge, broker->loop, capture, &source->stream, place.gpu);
-	if (r < 0) {
-		snprintf(error, error_size, "cannot start: %s",
-			source->is_gpu ? gpu_error(place.gpu) : strerror(-r));
-		return r;
+}
+
+/* What was asked for by name and is not there is worth a line: frames in host memory go on. */
+static void warn_without_gpu(const struct source *source, const char *which)
+{
+	if (strcmp(which, "none") == 0 || strcmp(which, "auto") == 0)
+		return;
+	if (!source->device)
+		log_warning("stream=%s gets no GPU: one broker has at most %d", source->stream.name,
+			DEVICES_MAX);
+	else if (!source->device->gpu)
+		log_warning("stream=%s gets no GPU: %s", source->stream.name, source->device->text);
+}
+
+/* A name that no stream has is most likely a slip. */
+static void warn_of_unknown_streams(const struct settings *settings)
+{
+	for (unsigned i = 0; i < settings->n_gpus; i++) {
+		unsigned k = 0;
+		while (k < settings->n_sources &&
+			strcmp(settings->source[k].name, settings->gpu_of[i].stream) != 0)
+			k++;
+		if (k == settings->n_sources)
+			log_warning("a GPU is named for the stream \"%s\", which there is not",
+				settings->gpu_of[i].stream);
 	}
-	bridge_set_listener(source->bridge, &bridge_listener, source);
-	return 0;
 }
 
 static int source_create(struct broker *broker, const struct settings *settings,
@@ -138,14 +103,17 @@ static int source_create(struct broker *broker, const struct settings *settings,
 		return -ENOMEM;
 	source->broker = broker;
 	source->is_gpu = capture_is_gpu(wanted->spec);
-	source->device = devices_get(&broker->devices, settings_gpu_of(settings, wanted->name));
+	const char *which = settings_gpu_of(settings, wanted->name);
+	source->device = devices_get(&broker->devices, which);
 	stream_init(&source->stream, wanted->name, wanted->spec, broker->slots,
 		&broker->catalog.budget);
 	stream_set_listener(&source->stream, &stream_listener, source);
 	list_insert(&broker->sources, &source->link);
 	catalog_add(&broker->catalog, &source->stream); /* names and number are settings_load()'s */
 	server_stream_changed(broker->server, &source->stream);
-	int r = source_start(source, error, error_size);
+	warn_without_gpu(source, which);
+	struct source_place place = place_of(broker);
+	int r = source_start(source, &place, error, error_size);
 	if (r < 0)
 		source_destroy(source, error);
 	return r;
@@ -170,28 +138,12 @@ static int create_server(
 
 /* --- A GPU that is lost ----------------------------------------------------------------------- */
 
-/* Nothing of the source uses its device any more. */
-static void source_lose_gpu(struct source *source, const char *reason)
+static void give_up_device(struct broker *broker, const struct device *device)
 {
-	snprintf(source->stream.gpu_text, sizeof(source->stream.gpu_text), "%s", reason);
-	if (!source->is_gpu) {
-		bridge_drop_gpu(source->bridge, reason);
-		return;
-	}
-	source->bridge = bridge_destroy(source->bridge);
-	view_end(&source->stream.native, reason);
-	view_end(&source->stream.mirror, reason);
-	stream_set_state(&source->stream, STREAM_WAITING, reason);
-}
-
-static void source_regain_gpu(struct source *source)
-{
-	char reason[512];
-	source->bridge = bridge_destroy(source->bridge);
-	view_end(&source->stream.native, "the stream starts anew with its GPU");
-	view_end(&source->stream.mirror, "the stream starts anew with its GPU");
-	if (source_start(source, reason, sizeof(reason)) < 0)
-		stream_set_state(&source->stream, STREAM_WAITING, reason);
+	struct source *source;
+	list_for_each(source, &broker->sources, link)
+		if (source->device == device)
+			source_give_up_gpu(source, device->text);
 }
 
 static void lose_device(struct broker *broker, struct device *device)
@@ -205,40 +157,64 @@ static void lose_device(struct broker *broker, struct device *device)
 		if (source->device == device)
 			source_lose_gpu(source, reason);
 	device_close(device, reason);
+	if (backoff_is_latched(&device->backoff))
+		give_up_device(broker, device);
 }
 
 static void regain_device(struct broker *broker, struct device *device)
 {
+	struct source_place place = place_of(broker);
 	struct source *source;
 	if (device_reopen(&broker->devices, device) < 0) {
-		log_error("the GPU cannot be opened again: %s", device->text);
+		log_error("the GPU %s cannot be opened again: %s", device->description.name,
+			device->text);
+		if (backoff_is_latched(&device->backoff))
+			give_up_device(broker, device);
 		return;
 	}
 	list_for_each(source, &broker->sources, link)
-		if (source->device == device)
-			source_regain_gpu(source);
+		if (source->device == device) {
+			source_regain_gpu(source, &place);
+			server_stream_changed(broker->server, &source->stream);
+		}
 }
 
-/* One was lost, or it is time to try again. */
+/* When it is due next, UINT64_MAX: not at all. */
+static uint64_t look_after_device(struct broker *broker, struct device *device)
+{
+	if (device->gpu && gpu_is_lost(device->gpu))
+		lose_device(broker, device);
+	else if (!device->gpu && device->lost_ns && backoff_allows(&device->backoff, clock_ns()))
+		regain_device(broker, device);
+	bool is_pending = !device->gpu && device->lost_ns && !backoff_is_latched(&device->backoff);
+	return is_pending ? device->backoff.retry_ns : UINT64_MAX;
+}
+
+static void sooner(uint64_t *next_ns, uint64_t at_ns)
+{
+	*next_ns = at_ns < *next_ns ? at_ns : *next_ns;
+}
+
+/* A GPU was lost, or it is time to try something again. */
 static void on_device_timer(void *data)
 {
 	struct broker *broker = data;
+	struct source_place place = place_of(broker);
+	struct source *source;
 	uint64_t next_ns = UINT64_MAX;
-	for (unsigned i = 0; i < broker->devices.n; i++) {
-		struct device *device = &broker->devices.device[i];
-		uint64_t now = clock_ns();
-		if (device->gpu && gpu_is_lost(device->gpu))
-			lose_device(broker, device);
-		else if (!device->gpu && device->lost_ns && backoff_allows(&device->backoff, now))
-			regain_device(broker, device);
-		if (device->gpu || !device->lost_ns || backoff_is_latched(&device->backoff))
-			continue;
-		uint64_t retry_ns = device->backoff.retry_ns;
-		next_ns = retry_ns < next_ns ? retry_ns : next_ns;
-	}
+	for (unsigned i = 0; i < broker->devices.n; i++)
+		sooner(&next_ns, look_after_device(broker, &broker->devices.device[i]));
+	list_for_each(source, &broker->sources, link)
+		sooner(&next_ns, source_retry(source, &place));
 	uint64_t now = clock_ns();
 	if (next_ns != UINT64_MAX)
 		watch_arm(broker->device_timer, next_ns > now ? next_ns - now : 0);
+}
+
+static void on_device_lost(void *data)
+{
+	struct broker *broker = data;
+	watch_arm(broker->device_timer, 0);
 }
 
 /* One that was named must be there; of "auto" it is enough to say that there is none. */
@@ -286,6 +262,8 @@ int broker_create(struct broker **broker_out, struct loop *loop, const struct se
 			.loop = loop,
 			.spin_ns = settings->gpu_spin_ns,
 			.validation = settings->gpu_validation,
+			.lost = on_device_lost,
+			.data = broker,
 		},
 		.socket = { .fd = -EBADF, .lock_fd = -EBADF },
 	};
@@ -299,6 +277,7 @@ int broker_create(struct broker **broker_out, struct loop *loop, const struct se
 	r = open_default_device(broker, settings, error, error_size);
 	if (r < 0)
 		return r;
+	warn_of_unknown_streams(settings);
 	r = create_sources(broker, settings, error, error_size);
 	if (r < 0)
 		return r;
@@ -346,6 +325,7 @@ void broker_configure(struct broker *broker, const struct settings *settings)
 void broker_drain(struct broker *broker, const char *reason)
 {
 	struct source *source;
+	watch_disarm(broker->device_timer);
 	list_for_each(source, &broker->sources, link)
 		source->bridge = bridge_destroy(source->bridge);
 	server_drain(broker->server, reason);

@@ -10,23 +10,37 @@
 /* A device that ran this long without a loss has a clean slate again. */
 static const uint64_t forgiven_ns = 60 * NS_PER_S;
 
+enum { UUID_TEXT_SIZE = 2 * GPU_UUID_BYTES + 4 + 1 };
+
+static const char *uuid_text(const uint8_t *uuid, char *text)
+{
+	char *out = text;
+	for (unsigned i = 0; i < GPU_UUID_BYTES; i++)
+		out += sprintf(
+			out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
+	return text;
+}
+
 static int open_device(struct devices *devices, struct device *device)
 {
 	struct gpu_options options = {
 		.which = device->which,
 		.spin_ns = devices->spin_ns,
 		.validation = devices->validation,
+		.lost = devices->lost,
+		.data = devices->data,
 	};
 	int r = gpu_create(
 		&device->gpu, devices->loop, &options, device->text, sizeof(device->text));
 	if (r < 0)
 		return r;
 	const struct gpu_info *info = gpu_info(device->gpu);
+	char uuid[UUID_TEXT_SIZE];
 	gpu_slots_describe(device->gpu, &device->description);
 	snprintf(device->text, sizeof(device->text), "%s", info->copy_text);
-	log_info("gpu=%s %s; timelines %s, sync files %s, host memory %s", info->name,
-		info->copy_text, info->can_timeline ? "yes" : "no",
-		info->can_sync_fd ? "yes" : "no",
+	log_info("gpu=%s uuid=%s %s; timelines %s, sync files %s, host memory %s", info->name,
+		uuid_text(info->device_uuid, uuid), info->copy_text,
+		info->can_timeline ? "yes" : "no", info->can_sync_fd ? "yes" : "no",
 		info->can_import_host ? "imported" : "copied through staging");
 	return 0;
 }
@@ -58,27 +72,39 @@ struct device *devices_get(struct devices *devices, const char *which)
 		return NULL;
 	struct device *device = find(devices, which);
 	if (device)
-		return device;
+		return device->twin ? device->twin : device;
 	if (devices->n == DEVICES_MAX)
 		return NULL;
 	device = &devices->device[devices->n];
 	*device = (struct device){ 0 };
 	snprintf(device->which, sizeof(device->which), "%s", which);
 	int r = open_device(devices, device);
-	struct device *twin = r == 0 ? find_twin(devices, device) : NULL;
-	if (twin) {
-		device->gpu = gpu_destroy(device->gpu);
-		return twin;
-	}
+	device->twin = r == 0 ? find_twin(devices, device) : NULL;
 	devices->n++;
-	return device;
+	if (!device->twin)
+		return device;
+	device->gpu = gpu_destroy(device->gpu);
+	return device->twin;
+}
+
+static const char latched[] =
+	"; it was lost too often and is not tried again until the broker restarts";
+
+/* What is said of it while it is not there. */
+static void note_failure(struct device *device, const char *reason)
+{
+	char text[sizeof(device->text)];
+	snprintf(text, sizeof(text), "%s", reason); /* it may be device->text */
+	backoff_fail(&device->backoff, clock_ns());
+	snprintf(device->text, sizeof(device->text), "%.400s%s", text,
+		backoff_is_latched(&device->backoff) ? latched : "");
 }
 
 int device_reopen(struct devices *devices, struct device *device)
 {
 	int r = open_device(devices, device);
 	if (r < 0)
-		backoff_fail(&device->backoff, clock_ns());
+		note_failure(device, device->text);
 	return r;
 }
 
@@ -88,11 +114,7 @@ void device_close(struct device *device, const char *reason)
 	if (now - device->lost_ns > forgiven_ns)
 		backoff_reset(&device->backoff);
 	device->lost_ns = now;
-	backoff_fail(&device->backoff, now);
-	snprintf(device->text, sizeof(device->text), "%s%s", reason,
-		backoff_is_latched(&device->backoff)
-			? "; it was lost too often and is not tried again until the broker restarts"
-			: "");
+	note_failure(device, reason);
 	device->gpu = gpu_destroy(device->gpu);
 }
 
@@ -107,16 +129,21 @@ const struct server_gpus *devices_status(void *data)
 {
 	struct devices *devices = data;
 	struct server_gpus *status = &devices->status;
-	status->n = devices->n;
+	status->n = 0;
 	for (unsigned i = 0; i < devices->n; i++) {
 		struct device *device = &devices->device[i];
+		struct server_gpu *gpu = &status->gpu[status->n];
 		uint64_t budget;
-		status->gpu[i] = (struct server_gpu){
-			.device = device->gpu ? &device->description : NULL,
+		if (device->twin)
+			continue;
+		*gpu = (struct server_gpu){
+			/* one that was lost is still called what it was */
+			.device = device->description.name[0] ? &device->description : NULL,
 			.text = device->text,
 		};
 		if (device->gpu)
-			gpu_memory_usage(device->gpu, &status->gpu[i].used_bytes, &budget);
+			gpu_memory_usage(device->gpu, &gpu->used_bytes, &budget);
+		status->n++;
 	}
 	return status;
 }

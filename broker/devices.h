@@ -13,7 +13,8 @@ enum { DEVICES_MAX = SERVER_GPUS_MAX, DEVICE_NAME_MAX = 64 };
 
 struct device {
 	char which[DEVICE_NAME_MAX]; /* as it was asked for: "auto", "1", a UUID */
-	struct gpu *gpu;             /* NULL: it could not be opened, or is lost: text says why */
+	struct device *twin; /* the same under another name, NULL: none. Then nothing else is set */
+	struct gpu *gpu;     /* NULL: it could not be opened, or is lost: text says why */
 	struct slot_device description;
 	char text[512];
 	struct backoff backoff; /* of losses */
@@ -24,6 +25,8 @@ struct devices {
 	struct loop *loop;
 	uint64_t spin_ns;
 	bool validation;
+	void (*lost)(void *data); /* a device of these was lost: gpu_is_lost() says which */
+	void *data;
 	unsigned n;
 	struct device device[DEVICES_MAX];
 	struct server_gpus status;
@@ -37,7 +40,8 @@ struct devices {
  */
 struct device *devices_get(struct devices *devices, const char *which);
 
-/* Try again to open a device that was lost. 0, or negative errno with device->text. */
+/* Try again to open a device that was lost. Blocks for a driver's start-up. 0, or negative errno with
+ * device->text. */
 int device_reopen(struct devices *devices, struct device *device);
 
 /* It is lost: close it. Nothing may be using it any more. */

@@ -125,6 +125,9 @@ static void make_room(struct subscriber *s)
 
 void subscriber_offer(struct subscriber *s, struct slot *slot)
 {
+	if (s->offered_seq == slot->seq)
+		return;
+	s->offered_seq = slot->seq;
 	/* what waits and what is lent are at most fifo_depth and max_holds: a lease is unused */
 	make_room(s);
 	lease_begin(s, slot);
@@ -135,7 +138,8 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 {
 	s->pool = pool;
 	s->generation = generation;
-	if (pool->newest && (pool->newest->complete || s->early))
+	s->offered_seq = 0;
+	if (pool->newest && pool->newest->complete)
 		subscriber_offer(s, pool->newest);
 }
 

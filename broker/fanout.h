@@ -76,13 +76,15 @@ struct subscriber {
 	struct list link; /* view::subscribers */
 	struct subscriber_options options;
 	const struct subscriber_ops *ops;
-	bool early; /* gets frames when their GPU work is submitted, not when it has ended */
-	struct gpu_timeline *timeline; /* that each frame's submission signals; NULL: none */
+	bool early;       /* gets frames when their GPU work is submitted, not when it has ended */
+	bool on_timeline; /* of these: each submission signals its timeline */
+	struct gpu_timeline *timeline; /* NULL: none yet */
 	struct pool *pool; /* of the generation it gets now; NULL: none, nothing is offered */
 	uint32_t generation;
-	struct list waiting; /* lease::link, oldest first */
-	struct list lent;    /* lease::link, oldest first: lent and revoked */
-	struct list unused;  /* lease::link */
+	uint64_t offered_seq; /* the last frame that was offered; 0: none */
+	struct list waiting;  /* lease::link, oldest first */
+	struct list lent;     /* lease::link, oldest first: lent and revoked */
+	struct list unused;   /* lease::link */
 	unsigned n_waiting;
 	unsigned n_lent;
 	struct subscriber_counts counts;
@@ -95,13 +97,15 @@ void subscriber_init(struct subscriber *s, const struct subscriber_options *opti
 /* All holds are dropped, none is reported. */
 void subscriber_finish(struct subscriber *s);
 
-/* From now on frames of this generation are offered; the newest at once. pool [borrow]. */
+/* From now on frames of this generation are offered; the newest at once if it is complete: of one
+ * that the GPU still writes, the subscriber had no part in the submission. pool [borrow]. */
 void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation);
 
 /* The generation ends: waiting frames are dropped, lent ones stay readable until released. */
 void subscriber_detach(struct subscriber *s);
 
-/* A frame of the generation that is attached may be had: sends it, or lets it wait. */
+/* A frame of the generation that is attached may be had: sends it, or lets it wait. Nothing if it was
+ * offered before. */
 void subscriber_offer(struct subscriber *s, struct slot *slot);
 
 /**

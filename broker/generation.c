@@ -28,10 +28,11 @@ static int init_control(struct generation *g)
 }
 
 int generation_create(struct generation **generation_out, const struct video_format *format,
-	unsigned n_slots, const struct slot_source *source)
+	unsigned n_slots, const struct slot_source *source, const char **why_out)
 {
 	struct memory_budget *budget = source->budget;
 	uint64_t bytes = generation_bytes(format, n_slots);
+	*why_out = NULL;
 	/* the limit may have been lowered below what is used */
 	if (budget->used_bytes > budget->limit_bytes ||
 		bytes > budget->limit_bytes - budget->used_bytes)
@@ -50,8 +51,11 @@ int generation_create(struct generation **generation_out, const struct video_for
 		r = source->ops->make(source->data, format->size_bytes, &g->slot[g->n_made]);
 		g->n_made += r == 0;
 	}
-	if (r < 0)
+	if (r < 0) {
+		bool in_make = g->control.map && source->ops->why;
+		*why_out = in_make ? source->ops->why(source->data) : NULL;
 		return r;
+	}
 	*generation_out = TAKE_PTR(g);
 	return 0;
 }

@@ -26,11 +26,12 @@ struct generation {
 /**
  * source          [borrow] copied; what it points to, until destroyed
  * generation_out  [give]
+ * why_out         [lend] the source's sentence, until its next failure; NULL: the errno says it all
  *
  * 0; -EDQUOT when the budget does not allow it; or what the source returns.
  */
 int generation_create(struct generation **generation_out, const struct video_format *format,
-	unsigned n_slots, const struct slot_source *source);
+	unsigned n_slots, const struct slot_source *source, const char **why_out);
 
 /* Every hold in it is dropped without a word first. Takes NULL. Returns NULL. */
 struct generation *generation_destroy(struct generation *generation);

@@ -1,5 +1,7 @@
 #include "broker/imports.h"
 
+#include <unistd.h>
+
 static struct import *find(struct imports *imports, const void *map)
 {
 	for (unsigned i = 0; i < imports->n; i++)
@@ -8,18 +10,31 @@ static struct import *find(struct imports *imports, const void *map)
 	return NULL;
 }
 
+/* A mapping ends with a page, which is as far as it may be rounded up. */
+static bool can_import(const struct gpu_info *info, const void *map)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	return info->can_import_host && info->host_align <= page &&
+	       (uintptr_t)map % info->host_align == 0;
+}
+
 struct gpu_buffer *imports_get(struct imports *imports, void *map, uint64_t size_bytes)
 {
-	if (!imports->gpu || !gpu_info(imports->gpu)->can_import_host)
+	if (!imports->gpu || !can_import(gpu_info(imports->gpu), map) ||
+		!backoff_allows(&imports->refused, clock_ns()))
 		return NULL;
 	struct import *import = find(imports, map);
 	if (import)
 		return import->buffer;
 	if (imports->n == IMPORTS_MAX)
 		return NULL;
-	import = &imports->import[imports->n++];
+	import = &imports->import[imports->n];
 	*import = (struct import){ .map = map };
-	(void)gpu_buffer_import_host(imports->gpu, map, size_bytes, &import->buffer);
+	if (gpu_buffer_import_host(imports->gpu, map, size_bytes, &import->buffer) < 0) {
+		backoff_fail(&imports->refused, clock_ns());
+		return NULL;
+	}
+	imports->n++;
 	return import->buffer;
 }
 

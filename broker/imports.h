@@ -1,19 +1,23 @@
 /*
- * Mappings of this process that a GPU reads and writes directly, each imported once. One that the
- * driver refuses is remembered too, so that it is not tried again for each frame.
+ * Mappings of this process that a GPU reads and writes directly, each imported once. When the driver
+ * refuses one, there is another way for all of them until it is tried again; after the third refusal it
+ * is not.
  */
 #pragma once
 
 #include "broker/gpu/gpu.h"
+#include "common/backoff.h"
 
 enum { IMPORTS_MAX = 64 };
 
+/* Zeroed, with gpu. */
 struct imports {
 	struct gpu *gpu; /* NULL: nothing can be imported */
+	struct backoff refused;
 	unsigned n;
 	struct import {
 		void *map;
-		struct gpu_buffer *buffer; /* NULL: refused */
+		struct gpu_buffer *buffer;
 	} import[IMPORTS_MAX];
 };
 

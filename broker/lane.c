@@ -101,16 +101,26 @@ const struct capture_buffer *lane_buffer(const struct lane *lane)
 	return lane->slot ? lane->buffer : NULL;
 }
 
+bool lane_was_on_gpu(const struct lane *lane)
+{
+	return lane->step[lane->at] == STEP_GPU;
+}
+
 const char *lane_way(const struct lane *lane)
 {
 	return lane->way;
 }
 
+static void forget_memory(struct lane *lane)
+{
+	imports_clear(&lane->slots);
+	lane->staging = gpu_buffer_destroy(lane->staging);
+}
+
 void lane_forget_memory(struct lane *lane)
 {
 	assert(!lane->slot);
-	imports_clear(&lane->slots);
-	lane->staging = gpu_buffer_destroy(lane->staging);
+	forget_memory(lane);
 }
 
 void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mapping)
@@ -132,22 +142,25 @@ static struct capture_buffer *clear(struct lane *lane)
 
 static struct capture_buffer *abandon(struct lane *lane)
 {
+	bool was_announced = lane->slot->state != SLOT_WRITING;
 	view_abandon(lane->view, lane->slot);
-	if (lane->buffer)
+	if (lane->buffer && !was_announced)
 		stream_return_seq(lane->view->stream, lane->seq);
+	return clear(lane);
+}
+
+static struct capture_buffer *publish(struct lane *lane)
+{
+	lane->info.copied_ns = clock_ns();
+	view_publish(lane->view, lane->slot, lane->seq, &lane->info);
+	if (lane->buffer)
+		lane->buffer->published = true;
 	return clear(lane);
 }
 
 static void finish(struct lane *lane, int result)
 {
-	struct capture_buffer *buffer;
-	if (result < 0) {
-		buffer = abandon(lane);
-	} else {
-		lane->info.copied_ns = clock_ns();
-		view_publish(lane->view, lane->slot, lane->seq, &lane->info);
-		buffer = clear(lane);
-	}
+	struct capture_buffer *buffer = result < 0 ? abandon(lane) : publish(lane);
 	lane->listener->done(lane->listener_data, lane, buffer, result);
 }
 
@@ -213,7 +226,10 @@ static unsigned collect_timelines(struct lane *lane, struct gpu_signal *signals)
 	list_for_each_safe(s, next, &view->subscribers, link) {
 		if (!s->pool || !s->timeline)
 			continue;
-		if (gpu_timeline_value(s->timeline) >= lane->seq)
+		uint64_t value = gpu_timeline_value(s->timeline);
+		if (gpu_is_lost(lane->gpu))
+			return 0; /* no value can be read, and nobody is to blame for it */
+		if (value >= lane->seq)
 			stream->listener->end(stream->listener_data, view, s,
 				"the client has signalled the timeline that the broker signals");
 		else if (n < GPU_SIGNALS_MAX)
@@ -328,8 +344,7 @@ static int plan_buffer(struct lane *lane)
 	add_step(lane, STEP_GPU);
 	lane->way = mapping ? "uploaded through staging memory: the driver cannot import the "
 			      "captured memory"
-			    : "uploaded through staging memory: the source has no memory that can "
-			      "be imported";
+			    : "uploaded through staging memory: the source's memory is not mapped";
 	return 0;
 }
 
@@ -414,6 +429,7 @@ int lane_take_other(struct lane *lane)
 	pool_reserve(&lane->hold);
 	lane->info = from->info;
 	lane->info.begun_ns = clock_ns();
+	lane->info.copied_ns = 0;
 	lane->seq = from->seq;
 	lane->n_steps = lane->at = 0;
 	const struct slot_memory *memory = generation_slot(other, from);
@@ -426,9 +442,21 @@ struct capture_buffer *lane_cancel(struct lane *lane)
 		return NULL;
 	if (lane->step[lane->at] == STEP_CPU) {
 		worker_wait(lane->worker);
-	} else {
-		gpu_wait(lane->gpu, lane->gpu_job);
-		gpu_cancel(lane->gpu, lane->gpu_job);
+		return abandon(lane);
 	}
-	return abandon(lane);
+	gpu_wait(lane->gpu, lane->gpu_job);
+	gpu_cancel(lane->gpu, lane->gpu_job);
+	/* what was announced is there now, unless the GPU is lost */
+	bool was_announced = lane->slot->state != SLOT_WRITING;
+	return was_announced && !gpu_is_lost(lane->gpu) ? publish(lane) : abandon(lane);
+}
+
+struct capture_buffer *lane_set_gpu(struct lane *lane, struct gpu *gpu)
+{
+	bool uses_gpu = lane->slot && (lane->n_steps > 1 || lane->step[0] == STEP_GPU);
+	struct capture_buffer *buffer = uses_gpu ? lane_cancel(lane) : NULL;
+	forget_memory(lane);
+	imports_clear(&lane->mappings);
+	lane->gpu = lane->slots.gpu = lane->mappings.gpu = gpu;
+	return buffer;
 }

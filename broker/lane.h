@@ -43,6 +43,9 @@ bool lane_is_busy(const struct lane *lane);
 /* Whose picture it is reading; NULL: none. */
 const struct capture_buffer *lane_buffer(const struct lane *lane);
 
+/* In done, of one that failed: was it a step on the GPU? */
+bool lane_was_on_gpu(const struct lane *lane);
+
 /**
  * Bring a captured picture in. The lane is idle; the view has a generation.
  *
@@ -58,8 +61,8 @@ int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
 int lane_take_other(struct lane *lane);
 
 /**
- * Stop: when this returns nobody reads the buffer, and the slot is abandoned. Blocks for the rest of a
- * running copy. done is not called.
+ * Stop: when this returns nobody reads the buffer, and the slot is abandoned, or published if it was
+ * announced already. Blocks for the rest of a running copy. done is not called.
  *
  * The buffer that is free now, NULL: there was none.
  */
@@ -71,6 +74,12 @@ void lane_forget_memory(struct lane *lane);
 
 /* A captured mapping is about to go. */
 void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mapping);
+
+/**
+ * Work with another GPU from now on, or with none (NULL). Stops as lane_cancel() does if a GPU has part in
+ * the picture that is under way; a copy by the CPU alone goes on.
+ */
+struct capture_buffer *lane_set_gpu(struct lane *lane, struct gpu *gpu);
 
 /* How pictures come into the view, as a sentence: "uploaded from ... without a CPU copy". */
 const char *lane_way(const struct lane *lane);

@@ -70,6 +70,11 @@ static int check_gpu(const struct client *client, const struct view *view,
 static int find_kind(const struct client *client, struct stream *stream,
 	const Sluice__Subscribe *request, struct view **view_out, char *text, size_t text_size)
 {
+	if (stream->is_over) {
+		snprintf(text, text_size, "stream \"%s\" has no frames: %.400s", stream->name,
+			stream->text);
+		return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	}
 	bool is_gpu = request->memory == SLUICE__MEMORY__MEMORY_OPAQUE_FD;
 	bool is_host = request->memory == SLUICE__MEMORY__MEMORY_HOST;
 	struct view *view = is_gpu || is_host
@@ -107,7 +112,7 @@ static unsigned count_timelines(const struct view *view)
 	const struct subscriber *other;
 	unsigned n = 0;
 	list_for_each(other, &view->subscribers, link)
-		n += other->timeline != NULL;
+		n += other->on_timeline;
 	return n;
 }
 

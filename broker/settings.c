@@ -12,7 +12,16 @@
 #include "common/clock.h"
 #include "proto/wire.h"
 
-enum type { TYPE_COUNT, TYPE_BYTES, TYPE_DURATION, TYPE_SPIN, TYPE_OCTAL, TYPE_LEVEL, TYPE_TEXT };
+enum type {
+	TYPE_COUNT,
+	TYPE_BYTES,
+	TYPE_DURATION,
+	TYPE_SPIN,
+	TYPE_OCTAL,
+	TYPE_LEVEL,
+	TYPE_TEXT,  /* a path */
+	TYPE_WHICH, /* of several */
+};
 
 /* One setting. The number given on the command line or in the file lies between min and max. */
 struct key {
@@ -44,7 +53,7 @@ static const struct key keys[] = {
 		"frames in the pool of each stream" },
 	{ "broker", "memory", "memory", TYPE_BYTES, FIELD(memory_bytes), 1 << 20, 1024 * GIB, "4G",
 		"memory of all pools together" },
-	{ "gpu", "device", "gpu", TYPE_TEXT, FIELD(gpu), 0, 0, "auto",
+	{ "gpu", "device", "gpu", TYPE_WHICH, FIELD(gpu), 0, 0, "auto",
 		"the GPU of the streams: auto (a discrete one first), none, an index or a UUID" },
 	{ "gpu", "memory", "gpu-memory", TYPE_BYTES, FIELD(gpu_memory_bytes), 1 << 20, 1024 * GIB, "2G",
 		"memory of all pools on GPUs together" },
@@ -228,7 +237,7 @@ static int set_value(struct settings *settings, const struct key *key, const cha
 {
 	if (key->type == TYPE_LEVEL)
 		return set_level(settings, text, error, error_size);
-	if (key->type == TYPE_TEXT)
+	if (key->type == TYPE_TEXT || key->type == TYPE_WHICH)
 		return set_text(settings, key, text, error, error_size);
 	return set_number(settings, key, text, error, error_size);
 }
@@ -446,6 +455,8 @@ static const char *const type_placeholder[] = {
 	[TYPE_COUNT] = "N",
 	[TYPE_BYTES] = "BYTES",
 	[TYPE_DURATION] = "TIME",
+	[TYPE_SPIN] = "TIME",
+	[TYPE_WHICH] = "WHICH",
 	[TYPE_OCTAL] = "MODE",
 	[TYPE_LEVEL] = "LEVEL",
 	[TYPE_TEXT] = "PATH",

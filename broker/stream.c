@@ -32,9 +32,17 @@ void stream_init(struct stream *stream, const char *name, const char *source, un
 void stream_set_memory(
 	struct stream *stream, const struct slot_source *native, const struct slot_source *mirror)
 {
-	assert(!stream->native.generation && !stream->mirror.generation);
+	assert(!stream->native.generation);
 	stream->native.source = *native;
+	stream->is_over = false;
+	stream_set_mirror(stream, mirror);
+}
+
+void stream_set_mirror(struct stream *stream, const struct slot_source *mirror)
+{
+	assert(!stream->mirror.generation);
 	stream->mirror.source = *mirror;
+	stream->mirror.reason[0] = 0;
 }
 
 void stream_set_listener(
@@ -89,12 +97,12 @@ void stream_set_state(struct stream *stream, enum stream_state state, const char
 	notify(stream);
 }
 
-static void explain(struct view *view, const struct video_format *format, int error)
+static void explain(
+	struct view *view, const struct video_format *format, int error, const char *why)
 {
 	char what[64];
 	const struct slot_source *source = &view->source;
 	bool is_gpu = source->ops->kind != MEMORY_HOST;
-	const char *why = source->ops->why ? source->ops->why(source->data) : NULL;
 	format_describe(format, what, sizeof(what));
 	if (error == -EDQUOT)
 		snprintf(view->reason, sizeof(view->reason),
@@ -133,9 +141,10 @@ int view_configure(struct view *view, const struct video_format *format)
 		return 0;
 	detach_all(view);
 	view->generation = generation_destroy(view->generation);
-	int r = generation_create(&view->generation, format, view->n_slots, &view->source);
+	const char *why = NULL;
+	int r = generation_create(&view->generation, format, view->n_slots, &view->source, &why);
 	if (r < 0) {
-		explain(view, format, r);
+		explain(view, format, r, why);
 		return r;
 	}
 	view->reason[0] = 0;
@@ -146,6 +155,7 @@ int view_configure(struct view *view, const struct video_format *format)
 
 void view_release(struct view *view)
 {
+	detach_all(view);
 	view->generation = generation_destroy(view->generation);
 }
 
@@ -155,11 +165,18 @@ void view_end(struct view *view, const char *reason)
 	struct subscriber *s, *next;
 	if (reason != view->reason)
 		snprintf(view->reason, sizeof(view->reason), "%s", reason);
-	detach_all(view);
 	view_release(view);
 	list_for_each_safe(s, next, &view->subscribers, link)
 		if (stream->listener)
 			stream->listener->end(stream->listener_data, view, s, view->reason);
+}
+
+void stream_give_up(struct stream *stream, const char *reason)
+{
+	stream->is_over = true;
+	view_end(&stream->native, reason);
+	view_end(&stream->mirror, reason);
+	stream_set_state(stream, STREAM_WAITING, reason);
 }
 
 enum pool_result view_begin(struct view *view, struct slot **slot_out)
@@ -195,12 +212,12 @@ static void announce(struct view *view, struct slot *slot, uint64_t seq, struct 
 	pool_publish(&view->generation->pool, slot, seq, info);
 }
 
-/* To those who wait for the pixels themselves, or to those who do not. */
-static void offer(struct view *view, struct slot *slot, bool early)
+/* To all, or only to those who wait for the pixels themselves. */
+static void offer(struct view *view, struct slot *slot, bool only_early)
 {
 	struct subscriber *s;
 	list_for_each(s, &view->subscribers, link)
-		if (s->pool && s->early == early)
+		if (s->pool && (s->early || !only_early))
 			subscriber_offer(s, slot);
 }
 
@@ -208,6 +225,7 @@ void view_submit(
 	struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info, int *sync_fd)
 {
 	slot->sync_fd = fd_take(sync_fd);
+	view->was_returned = false;
 	announce(view, slot, seq, info);
 	offer(view, slot, true);
 }
@@ -222,7 +240,6 @@ void view_publish(struct view *view, struct slot *slot, uint64_t seq, struct fra
 	view->counts.published++;
 	if (!is_submitted) {
 		announce(view, slot, seq, info);
-		offer(view, slot, true);
 	} else {
 		info->published_ns = clock_ns();
 		slot->info = *info;
@@ -342,12 +359,25 @@ void view_returned(struct view *view)
 	struct stream *stream = view->stream;
 	const struct generation *g = view->generation;
 	const struct slot *newest = g ? g->pool.newest : NULL;
-	if (stream->supply && newest && newest->complete && list_empty(&newest->holds))
+	if (!stream->supply || !newest || !list_empty(&newest->holds))
+		return;
+	if (newest->complete)
 		stream->supply->returned(stream->supply_data, view);
+	else
+		view->was_returned = true;
+}
+
+void view_settled(struct view *view)
+{
+	if (!view->was_returned)
+		return;
+	view->was_returned = false;
+	view_returned(view);
 }
 
 void view_forget_newest(struct view *view)
 {
-	if (view->generation)
+	const struct slot *newest = view->generation ? view->generation->pool.newest : NULL;
+	if (newest && newest->complete)
 		pool_forget_newest(&view->generation->pool);
 }

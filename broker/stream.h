@@ -35,6 +35,7 @@ struct view {
 	struct list subscribers;       /* subscriber::link */
 	unsigned n_subscribers;
 	unsigned reserved; /* holds that are never revoked, of all subscribers together */
+	bool was_returned; /* the newest frame was given back by all before it was complete */
 	struct view_counts counts;
 	struct histogram copy;            /* captured to copied */
 	char reason[STREAM_TEXT_MAX + 1]; /* why it runs as it does, or why not */
@@ -71,6 +72,7 @@ struct stream {
 	struct view native;
 	struct view mirror;                 /* source.ops NULL: there is none */
 	uint64_t next_seq;                  /* of the next frame, from 1, never reset */
+	bool is_over;                       /* nobody can have its frames any more: text says why */
 	char gpu_text[STREAM_TEXT_MAX + 1]; /* why there is no view in GPU memory */
 	const struct stream_listener *listener;
 	void *listener_data;
@@ -94,6 +96,9 @@ void stream_set_listener(
 void stream_set_memory(
 	struct stream *stream, const struct slot_source *native, const struct slot_source *mirror);
 
+/* The mirror's alone, at any time: it has no generation. */
+void stream_set_mirror(struct stream *stream, const struct slot_source *mirror);
+
 /* supply NULL: whoever made the frames is gone. */
 void stream_set_supply(
 	struct stream *stream, const struct stream_supply *supply, void *supply_data);
@@ -110,6 +115,10 @@ void stream_finish(struct stream *stream);
 /* Waiting, with a sentence why, or live with "". Tells the listener of a change. */
 void stream_set_state(struct stream *stream, enum stream_state state, const char *text);
 
+/* What makes its frames has failed for good, for this reason: all views end, and nobody can subscribe until
+ * there is another source of memory or a new format. No writer may have a slot. */
+void stream_give_up(struct stream *stream, const char *reason);
+
 /**
  * The frames to come have this format: a new generation, unless it is the same. Every subscriber is
  * detached and rebound. No slot may be in the writer's hands.
@@ -121,7 +130,7 @@ int view_configure(struct view *view, const struct video_format *format);
 /* Nobody can have the view any more, for this reason: every subscriber is told, it has no generation. */
 void view_end(struct view *view, const char *reason);
 
-/* The generation goes; no subscriber and no writer may have it. */
+/* The generation goes; no writer may have it. Subscribers are detached, and wait for another. */
 void view_release(struct view *view);
 
 /**
@@ -146,8 +155,8 @@ void stream_return_seq(struct stream *stream, uint64_t seq);
 void view_submit(
 	struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info, int *sync_fd);
 
-/* The slot is written: offer it to every subscriber that has not got it. info->published_ns is set
- * here. */
+/* The slot is written: offer it to every subscriber that was not offered it at its submission.
+ * info->published_ns is set here. */
 void view_publish(struct view *view, struct slot *slot, uint64_t seq, struct frame_info *info);
 
 /* The writer has no frame after all. */
@@ -176,5 +185,10 @@ bool view_is_running(const struct view *view);
 /* A client of the view has given a frame back. */
 void view_returned(struct view *view);
 
-/* The newest frame is for nobody any more: its source is gone. New subscribers wait for the next. */
+/* The newest frame is complete and its writer idle: the supply hears now of what view_returned() could not
+ * tell before that. */
+void view_settled(struct view *view);
+
+/* The newest frame is for nobody any more: its source is gone. New subscribers wait for the next. One
+ * that the GPU still writes stays: whoever subscribes is not offered it. */
 void view_forget_newest(struct view *view);

@@ -219,7 +219,7 @@ static void postpone(struct subscription *s)
 static int renew_timeline(struct subscription *s, struct fdset *fds)
 {
 	const struct slot_source *source = &s->view->source;
-	if (s->readiness != SLUICE__READINESS__READINESS_TIMELINE)
+	if (!s->subscriber.on_timeline)
 		return 0;
 	drop_timeline(s);
 	int fd = -EBADF;
@@ -229,11 +229,25 @@ static int renew_timeline(struct subscription *s, struct fdset *fds)
 	return r;
 }
 
+/* The driver's failure: trying again is the client's business. */
+static void end_without_timeline(struct subscription *s)
+{
+	const struct slot_source *source = &s->view->source;
+	char text[WIRE_TEXT_MAX + 1];
+	snprintf(text, sizeof(text), "no timeline can be made: %s", source->ops->why(source->data));
+	return_fds(s);
+	subscription_end(s, SLUICE__ERROR_CODE__ERROR_INTERNAL, text);
+}
+
 static void send_generation(struct subscription *s)
 {
 	_cleanup_fdset_ struct fdset fds = { .n = 0 };
-	if (dup_fds(s->view->generation, &fds) < 0 || renew_timeline(s, &fds) < 0) {
+	if (dup_fds(s->view->generation, &fds) < 0) {
 		postpone(s);
+		return;
+	}
+	if (renew_timeline(s, &fds) < 0) {
+		end_without_timeline(s);
 		return;
 	}
 	Sluice__Generation m = SLUICE__GENERATION__INIT;
@@ -269,8 +283,7 @@ void subscription_rebind(struct subscription *s)
 		return;
 	}
 	return_bytes(s);
-	unsigned n_fds = g->pool.n_slots + 1 +
-			 (s->readiness == SLUICE__READINESS__READINESS_TIMELINE ? 1 : 0);
+	unsigned n_fds = g->pool.n_slots + 1 + (s->subscriber.on_timeline ? 1 : 0);
 	if (!charge(s, g->bytes, n_fds)) {
 		subscription_end(s, SLUICE__ERROR_CODE__ERROR_LIMIT,
 			"this user's clients have all the memory or descriptors that one user may have "
@@ -362,6 +375,7 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 	subscriber_init(&s->subscriber, &options, &ops);
 	s->readiness = request_readiness(view, request->readiness, s->note, sizeof(s->note));
 	s->subscriber.early = s->readiness != SLUICE__READINESS__READINESS_COMPLETE;
+	s->subscriber.on_timeline = s->readiness == SLUICE__READINESS__READINESS_TIMELINE;
 	code = check_form(s, text, text_size);
 	if (code)
 		return code;

@@ -7,6 +7,9 @@
 #include "consumer/text.h"
 #include "consumer/view.h"
 
+/* How long until memory that could not be dropped is tried again. */
+static const uint64_t leave_ns = 10 * NS_PER_MS;
+
 static void send_bound(const struct sluice_view *view, uint32_t generation, const char *error)
 {
 	Sluice__Bound bound = SLUICE__BOUND__INIT;
@@ -34,11 +37,14 @@ int view_on_generation(struct sluice *conn, const Sluice__Packet *packet, struct
 		return conn_protocol_error(conn, "the same generation twice");
 	view->mapping = mapping_unref(view->mapping);
 	view->import_error.text[0] = 0;
+	uint64_t began = clock_ns();
 	r = mapping_create(&view->mapping, in, fds, view->importer, view->readiness, &conn->error);
+	view->stats.import_ns += clock_ns() - began;
 	if (r == -EPROTO)
 		return r;
 	if (r == 0) {
 		view->mapping->number = ++conn->last_mapping;
+		view->mapping->epoch = view->epoch;
 		backoff_reset(&view->backoff);
 	} else {
 		view->import_error = conn->error;
@@ -64,8 +70,7 @@ void view_fall_back(struct sluice_view *view, const char *why)
 	snprintf(view->note, sizeof(view->note), "host memory instead of %s: %s",
 		importer_memory_name(view->importer->ops->memory), clean);
 	view_detach(view, VIEW_ENDED);
-	view->import_error.text[0] = 0;
-	int r = importer_open(&importer, &host, &view->error);
+	int r = importer_open(&importer, &host, &view->conn->leaving, &view->error);
 	if (r < 0) {
 		view_end(view, r, SLUICE_ERROR_NONE, "out of memory");
 		return;
@@ -101,18 +106,17 @@ void view_import_failed(struct sluice_view *view)
 		view_send_subscribe(view);
 	} else if (view_can_fall_back(view)) {
 		view_fall_back(view, view->import_error.text);
-	} else if (view->conn->flags & SLUICE_RECONNECT) {
-		retry_later(view);
 	} else {
-		view_end(view, error_number(SLUICE_ERROR_INTERNAL), SLUICE_ERROR_INTERNAL,
-			view->import_error.text);
+		retry_later(view);
 	}
 }
 
 void views_retry(struct sluice *conn)
 {
 	struct sluice_view *view;
-	uint64_t now = 0, next = UINT64_MAX;
+	bool is_leaving = !list_empty(&conn->leaving);
+	uint64_t now = is_leaving ? clock_ns() : 0;
+	uint64_t next = is_leaving ? now + leave_ns : UINT64_MAX;
 	list_for_each(view, &conn->views, link) {
 		if (view->state != VIEW_FAILED)
 			continue;

@@ -163,6 +163,7 @@ static struct sluice *create(void)
 	conn->link.sock = conn->link.timer_fd = conn->link.epoll_fd = -EBADF;
 	conn->state = CONN_DOWN;
 	list_init(&conn->views);
+	list_init(&conn->leaving);
 	conn->arena = wire_arena_create(WIRE_PACKET_ARENA);
 	return conn->arena ? conn : sluice_close(conn);
 }
@@ -219,6 +220,7 @@ struct sluice *sluice_close(struct sluice *conn)
 	if (!conn)
 		return NULL;
 	views_destroy(conn);
+	mappings_finish(&conn->leaving);
 	streams_finish(&conn->streams);
 	link_finish(&conn->link);
 	free(conn->arena);

@@ -55,6 +55,7 @@ struct sluice {
 	uint32_t last_request; /* number of the last Subscribe or StatusRequest */
 	uint64_t last_mapping; /* number of the last generation, mapping::number */
 	struct list views;     /* sluice_view::link */
+	struct list leaving;   /* importer::leaving of all of them */
 	unsigned n_tickets;    /* frames whose release waits for GPU work */
 	struct left_view left[WIRE_SUBSCRIPTIONS_MAX];
 	unsigned n_left;

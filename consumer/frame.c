@@ -142,6 +142,7 @@ static void read_memory(struct frame *frame)
 	pub->memory = mapping->importer->ops->memory;
 	bool is_cuda = pub->memory == SLUICE_MEMORY_CUDA;
 	bool is_vulkan = pub->memory == SLUICE_MEMORY_VULKAN;
+	bool is_early = mapping->has_timeline && pub->copied_ns == 0;
 	for (unsigned p = 0; p < SLUICE_PLANES_MAX; p++)
 		pub->data[p] =
 			slot->map && p < pub->n_planes ? slot->map + begin + pub->offset[p] : NULL;
@@ -149,7 +150,7 @@ static void read_memory(struct frame *frame)
 	pub->cuda.context = is_cuda ? mapping->importer->context : NULL;
 	pub->vulkan.buffer = is_vulkan ? slot->handle : 0;
 	pub->vulkan.buffer_offset = is_vulkan ? begin : 0;
-	pub->vulkan.semaphore = is_vulkan && mapping->has_timeline ? mapping->timeline : 0;
+	pub->vulkan.semaphore = is_vulkan && is_early ? mapping->timeline : 0;
 	pub->vulkan.value = pub->vulkan.semaphore ? pub->seq : 0;
 }
 
@@ -177,7 +178,8 @@ static void read_layout(struct frame *frame)
 static void read_frame(struct frame *frame, const Sluice__Frame *in, struct mapping *mapping)
 {
 	frame->mapping = mapping_ref(mapping);
-	mapping->announced = in->seq;
+	if (in->copied_ns == 0)
+		mapping->announced = in->seq;
 	frame->slot = in->slot;
 	frame->is_orphan = false;
 	atomic_store(&frame->is_revoked, false);
@@ -254,8 +256,10 @@ int frame_on_revoked(struct sluice *conn, const Sluice__Packet *packet, struct f
 
 bool frame_is_gone(const struct frame *frame)
 {
-	return atomic_load_explicit(&frame->mapping->is_signalled, memory_order_acquire) ||
-	       !control_holds(frame->mapping->control, frame->slot, frame->pub.seq);
+	const struct mapping *mapping = frame->mapping;
+	bool is_early = frame->pub.copied_ns == 0;
+	return (is_early && atomic_load_explicit(&mapping->is_signalled, memory_order_acquire)) ||
+	       !control_holds(mapping->control, frame->slot, frame->pub.seq);
 }
 
 int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out)

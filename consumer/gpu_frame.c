@@ -19,16 +19,20 @@ static const uint64_t repeat_ns = 10 * NS_PER_MS;
 
 /* --- Frames whose release waits ---------------------------------------------------------------*/
 
+static void release_with_ticket(struct frame *frame)
+{
+	frame->ticket = ticket_destroy(frame->ticket);
+	frame->view->n_tickets--;
+	frame->view->conn->n_tickets--;
+	frame_release(frame);
+}
+
 static void collect(struct sluice_view *view)
 {
 	struct frame *frame, *next;
 	list_for_each_safe(frame, next, &view->held, link) {
-		if (!frame->ticket || !ticket_is_called(frame->ticket))
-			continue;
-		frame->ticket = ticket_destroy(frame->ticket);
-		view->n_tickets--;
-		view->conn->n_tickets--;
-		frame_release(frame);
+		if (frame->ticket && ticket_is_called(frame->ticket))
+			release_with_ticket(frame);
 	}
 }
 
@@ -45,33 +49,14 @@ void frames_collect(struct sluice *conn)
 }
 
 /* Those that nothing will call: the caller destroyed their context. */
-static void forget_tickets(struct sluice_view *view)
+static void release_dead(struct sluice_view *view)
 {
-	struct frame *frame;
-	list_for_each(frame, &view->held, link) {
-		if (!frame->ticket)
-			continue;
-		frame->ticket = ticket_destroy(frame->ticket);
-		view->conn->n_tickets--;
+	struct frame *frame, *next;
+	list_for_each_safe(frame, next, &view->held, link) {
+		const struct importer *importer = frame->mapping->importer;
+		if (frame->ticket && importer->ops->is_dead(importer))
+			release_with_ticket(frame);
 	}
-	view->n_tickets = 0;
-}
-
-static bool context_is_dead(const struct frame *frame)
-{
-	const struct importer *importer = frame->mapping->importer;
-	struct error ignored;
-	return importer->ops->query(frame->mapping->importer, NULL, &ignored) < 0;
-}
-
-static const struct frame *find_ticket(const struct sluice_view *view)
-{
-	const struct frame *frame;
-	list_for_each(frame, &view->held, link) {
-		if (frame->ticket)
-			return frame;
-	}
-	return NULL;
 }
 
 static const struct frame *find_waited_for(const struct sluice_view *view)
@@ -84,24 +69,26 @@ static const struct frame *find_waited_for(const struct sluice_view *view)
 	return NULL;
 }
 
-/* Work that was handed over with a frame. */
+/* Work that was handed over with a frame. It may wait for frames of other views, too. */
 static void settle_tickets(struct sluice_view *view)
 {
 	enum { NAP_MS = 10 };
+	struct sluice *conn = view->conn;
 	uint64_t signal_ns = clock_ns() + grace_ns;
 	collect(view);
 	while (view->n_tickets > 0) {
-		bool is_gone = link_nap(&view->conn->link, NAP_MS);
+		bool is_gone = link_nap(&conn->link, NAP_MS);
+		link_drain_waker(&conn->link);
 		collect(view);
-		if (view->n_tickets == 0)
-			return;
-		if (is_gone || clock_ns() >= signal_ns) {
-			view_free_waits(view);
+		if (view->n_tickets > 0 && (is_gone || clock_ns() >= signal_ns)) {
+			views_free_waits(conn);
 			signal_ns = clock_ns() + repeat_ns;
 		}
-		if (context_is_dead(find_ticket(view)))
-			forget_tickets(view);
+		release_dead(view);
 	}
+	/* what told of other views' tickets is drained */
+	if (conn->n_tickets > 0)
+		conn_wake(conn);
 }
 
 void frames_settle(struct sluice_view *view)
@@ -110,14 +97,42 @@ void frames_settle(struct sluice_view *view)
 		settle_tickets(view);
 }
 
-void frames_finish(struct sluice_view *view)
+/* Work that waits may wait for frames of several views, and the driver for all of it. */
+static void free_held(struct sluice *conn)
 {
-	frames_settle(view);
-	const struct frame *frame = find_waited_for(view);
-	if (!frame)
-		return;
-	view_free_waits(view);
-	frame->mapping->importer->ops->finish(frame->mapping->importer);
+	struct sluice_view *view;
+	list_for_each(view, &conn->views, link) {
+		if (find_waited_for(view))
+			view_free_waits(view);
+	}
+}
+
+/* A signal of the broker's that was under way may have come behind ours. */
+static void finish(struct sluice *conn, struct importer *importer)
+{
+	struct timespec pause = clock_timespec(nap_ns);
+	uint64_t signal_ns = clock_ns() + repeat_ns;
+	while (importer->ops->is_waiting(importer)) {
+		nanosleep(&pause, NULL);
+		if (clock_ns() < signal_ns)
+			continue;
+		free_held(conn);
+		signal_ns = clock_ns() + repeat_ns;
+	}
+	importer->ops->finish(importer);
+}
+
+void frames_finish(struct sluice *conn)
+{
+	struct sluice_view *view;
+	list_for_each(view, &conn->views, link)
+		frames_settle(view);
+	free_held(conn);
+	list_for_each(view, &conn->views, link) {
+		const struct frame *frame = find_waited_for(view);
+		if (frame)
+			finish(conn, frame->mapping->importer);
+	}
 }
 
 /* --- Calls ------------------------------------------------------------------------------------*/
@@ -139,12 +154,11 @@ int sluice_frame_wait_in(struct sluice_frame *pub, void *stream)
 		return conn_error(conn, -EOPNOTSUPP, SLUICE_ERROR_NONE,
 			"a CUDA stream cannot wait for a sync_file: poll frame->sync_fd, or ask for "
 			"SLUICE_TIMELINE");
-	if (!mapping->has_timeline)
+	if (!mapping->has_timeline || pub->copied_ns != 0)
 		return 0;
-	int r = mapping->importer->ops->wait_in(
+	frame->is_waited_for = true; /* perhaps also where that fails */
+	return mapping->importer->ops->wait_in(
 		mapping->importer, stream, mapping->timeline, pub->seq, &conn->error);
-	frame->is_waited_for |= r == 0;
-	return r;
 }
 
 static int release_after(struct frame *frame, void *stream)
@@ -184,21 +198,32 @@ int sluice_frame_release_after(struct sluice_frame *pub, void *stream)
 struct sync {
 	struct sluice_view *view;
 	struct sluice *conn;
+	struct importer *importer; /* of the stream: the view may get another meanwhile */
 	void *stream;
-	unsigned epoch;     /* of the session that it began in */
-	uint64_t signal_ns; /* when our signal is due again; 0: it was not given */
+	unsigned epoch;     /* of the view when it began */
+	uint64_t signal_ns; /* when signals of ours are due again; 0: not yet looked */
 };
+
+/* Frames that are held may be of another device than the view's by now. NULL: none has streams. */
+static struct importer *find_importer(const struct sluice_view *view)
+{
+	struct importer *found = view->importer;
+	const struct frame *frame;
+	list_for_each(frame, &view->held, link) {
+		if (frame->mapping->importer->ops->query)
+			found = frame->mapping->importer;
+	}
+	return found->ops->query && found->is_attached ? found : NULL;
+}
 
 static int query(const struct sync *sync)
 {
-	struct importer *importer = sync->view->importer;
-	return importer->ops->query(importer, sync->stream, &sync->conn->error);
+	return sync->importer->ops->query(sync->importer, sync->stream, &sync->conn->error);
 }
 
 static bool is_lost(const struct sync *sync)
 {
-	return sync->conn->epoch != sync->epoch || sync->conn->state == CONN_DEAD ||
-	       sync->view->state == VIEW_ENDED;
+	return sync->view->epoch != sync->epoch || sync->view->state != VIEW_ACTIVE;
 }
 
 /* Most work ends soon. */
@@ -211,15 +236,16 @@ static int spin(const struct sync *sync)
 	return r;
 }
 
-/* Whoever lost the session has signalled once. A signal of the broker's that was under way may have
- * come behind ours. */
+/* Whoever lost a subscription has signalled once. A signal of the broker's that was under way may
+ * have come behind ours. */
 static void signal_again(struct sync *sync)
 {
 	uint64_t now = clock_ns();
-	if (sync->signal_ns > 0 && now >= sync->signal_ns)
-		view_free_waits(sync->view);
-	if (sync->signal_ns == 0 || now >= sync->signal_ns)
-		sync->signal_ns = now + repeat_ns;
+	if (now < sync->signal_ns)
+		return;
+	if (sync->signal_ns > 0)
+		views_repeat_signals(sync->conn);
+	sync->signal_ns = now + repeat_ns;
 }
 
 static void nap(const struct sync *sync)
@@ -236,8 +262,7 @@ static int wait_for_stream(struct sync *sync, uint64_t deadline)
 	int r = spin(sync);
 	while (r == 0 && clock_ns() < deadline) {
 		session_process(sync->conn, NULL, NULL);
-		if (is_lost(sync))
-			signal_again(sync);
+		signal_again(sync);
 		nap(sync);
 		r = query(sync);
 	}
@@ -248,10 +273,12 @@ static int wait_for_stream(struct sync *sync, uint64_t deadline)
 int sluice_view_sync(struct sluice_view *view, void *stream, int timeout_ms)
 {
 	struct sluice *conn = view->conn;
-	struct sync sync = { view, conn, stream, conn->epoch, 0 };
-	if (!view->importer->ops->query)
+	struct importer *importer = find_importer(view);
+	if (!importer)
 		return not_cuda(conn);
+	struct sync sync = { view, conn, importer_ref(importer), stream, view->epoch, 0 };
 	int r = wait_for_stream(&sync, conn_deadline(timeout_ms));
+	importer_unref(importer);
 	if (r < 0)
 		return r;
 	if (r == 0)

@@ -7,6 +7,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,20 +25,23 @@ static void load_failed(void *data, const char *what);
 #define FFNV_DEBUG_LOG_FUNC(data, format, what)
 #include <ffnvcodec/dynlink_loader.h>
 
-enum {
-	/* not in the loader's headers */
-	OUT_OF_MEMORY = 2,
-	EXTERNAL_MEMORY_DEDICATED = 1,
-};
+/* Not in the loader's headers. */
+enum { EXTERNAL_MEMORY_DEDICATED = 1, OUT_OF_MEMORY = 2 };
+enum { DEINITIALIZED = 4, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, CONTEXT_IS_DESTROYED = 709 };
 
 typedef CUresult CUDAAPI synchronize_fn(void);
 typedef CUresult CUDAAPI stream_wait_event_fn(CUstream stream, CUevent event, unsigned flags);
+typedef CUresult CUDAAPI priority_range_fn(int *least, int *greatest);
+typedef CUresult CUDAAPI create_with_priority_fn(CUstream *stream, unsigned flags, int priority);
 
 struct cuda {
 	struct importer base;
 	CudaFunctions *cu;
 	synchronize_fn *synchronize;
 	stream_wait_event_fn *stream_wait_event;
+	/* NULL: an old driver has none */
+	priority_range_fn *priority_range;
+	create_with_priority_fn *create_with_priority;
 	CUdevice device[WIRE_DEVICES_MAX]; /* those of base.uuid */
 	char name[WIRE_DEVICES_MAX][129];
 	CUcontext context;
@@ -71,6 +75,12 @@ static int fail(const struct cuda *c, struct error *error, int r, const char *ca
 	error_set(error, SLUICE_ERROR_NONE, "%s: %s (%s)", call, name ? name : "unknown",
 		text ? text : "?");
 	return (int)result == OUT_OF_MEMORY ? -ENOMEM : r;
+}
+
+static int no_memory(struct error *error)
+{
+	error_set(error, SLUICE_ERROR_NONE, "out of memory");
+	return -ENOMEM;
 }
 
 static int enter(const struct cuda *c, struct error *error)
@@ -154,23 +164,49 @@ static void cuda_drop(
 
 /* --- Timelines --------------------------------------------------------------------------------*/
 
-static int import_semaphore(struct cuda *c, int *fd, uint64_t *timeline_out, struct error *error)
+struct timeline {
+	struct list link; /* timelines */
+	const struct cuda *cuda;
+	CUexternalSemaphore semaphore;
+	/* behind the wait for the greatest value: when it is over, every wait is */
+	CUevent reached;
+	uint64_t value; /* that one */
+};
+
+/* Of all connections, since a driver waits for a context as a whole. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list timelines = { &timelines, &timelines };
+
+/* Streams of one priority share queues of the GPU, which may be full of work that waits. */
+static CUresult create_urgent(const struct cuda *c, CUstream *stream_out)
+{
+	int least, greatest;
+	if (!c->priority_range || !c->create_with_priority ||
+		c->priority_range(&least, &greatest) != CUDA_SUCCESS)
+		return c->cu->cuStreamCreate(stream_out, CU_STREAM_NON_BLOCKING);
+	return c->create_with_priority(stream_out, CU_STREAM_NON_BLOCKING, greatest);
+}
+
+static int import_semaphore(struct cuda *c, int *fd, struct timeline *t, struct error *error)
 {
 	CUresult result = CUDA_SUCCESS;
 	if (!c->signals)
-		result = c->cu->cuStreamCreate(&c->signals, CU_STREAM_NON_BLOCKING);
+		result = create_urgent(c, &c->signals);
 	if (result != CUDA_SUCCESS)
 		return fail(c, error, -EIO, "cuStreamCreate", result);
+	result = c->cu->cuEventCreate(&t->reached, CU_EVENT_DISABLE_TIMING);
+	if (result != CUDA_SUCCESS)
+		return fail(c, error, -EIO, "cuEventCreate", result);
 	CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC desc = {
 		.type = CU_EXTERNAL_SEMAPHORE_HANDLE_TYPE_TIMELINE_SEMAPHORE_FD,
 		.handle.fd = *fd,
 	};
-	CUexternalSemaphore semaphore;
-	result = c->cu->cuImportExternalSemaphore(&semaphore, &desc);
-	if (result != CUDA_SUCCESS)
+	result = c->cu->cuImportExternalSemaphore(&t->semaphore, &desc);
+	if (result != CUDA_SUCCESS) {
+		c->cu->cuEventDestroy(t->reached);
 		return fail(c, error, -EIO, "cuImportExternalSemaphore", result);
+	}
 	fd_take(fd); /* the driver's now */
-	*timeline_out = number_of(semaphore);
 	return 0;
 }
 
@@ -179,23 +215,36 @@ static int cuda_import_timeline(
 {
 	_cleanup_fd_ int fd = fd_take(fd_in);
 	struct cuda *c = of(importer);
-	int r = enter(c, error);
+	_cleanup_free_ struct timeline *t = calloc(1, sizeof(*t));
+	int r = t ? enter(c, error) : no_memory(error);
 	if (r < 0)
 		return r;
-	r = import_semaphore(c, &fd, timeline_out, error);
+	r = import_semaphore(c, &fd, t, error);
 	leave(c);
-	return r;
+	if (r < 0)
+		return r;
+	t->cuda = c;
+	pthread_mutex_lock(&lock);
+	list_insert(&timelines, &t->link);
+	pthread_mutex_unlock(&lock);
+	*timeline_out = number_of(TAKE_PTR(t));
+	return 0;
 }
 
 static void cuda_drop_timeline(struct importer *importer, uint64_t timeline)
 {
 	struct cuda *c = of(importer);
+	_cleanup_free_ struct timeline *t = handle_of(timeline);
 	struct error ignored;
+	pthread_mutex_lock(&lock);
+	list_remove(&t->link);
+	pthread_mutex_unlock(&lock);
 	if (enter(c, &ignored) < 0)
 		return;
 	if (c->has_signalled)
 		c->cu->cuStreamSynchronize(c->signals); /* nothing is in there but signals */
-	c->cu->cuDestroyExternalSemaphore(handle_of(timeline));
+	c->cu->cuDestroyExternalSemaphore(t->semaphore);
+	c->cu->cuEventDestroy(t->reached);
 	leave(c);
 }
 
@@ -203,31 +252,61 @@ static void cuda_signal(struct importer *importer, uint64_t timeline, uint64_t v
 {
 	struct cuda *c = of(importer);
 	struct error ignored;
-	CUexternalSemaphore semaphore = handle_of(timeline);
+	const struct timeline *t = handle_of(timeline);
 	CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS params = { .params.fence.value = value };
 	if (enter(c, &ignored) < 0)
 		return;
-	c->cu->cuSignalExternalSemaphoresAsync(&semaphore, &params, 1, c->signals);
+	c->cu->cuSignalExternalSemaphoresAsync(&t->semaphore, &params, 1, c->signals);
 	c->has_signalled = true;
 	leave(c);
 }
 
 /* --- The caller's streams ---------------------------------------------------------------------*/
 
+static int add_wait(
+	struct cuda *c, CUstream stream, struct timeline *t, uint64_t value, struct error *error)
+{
+	CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS params = { .params.fence.value = value };
+	CUresult result = c->cu->cuWaitExternalSemaphoresAsync(&t->semaphore, &params, 1, stream);
+	if (result != CUDA_SUCCESS)
+		return fail(c, error, -EIO, "cuWaitExternalSemaphoresAsync", result);
+	if (value < t->value)
+		return 0;
+	result = c->cu->cuEventRecord(t->reached, stream);
+	if (result != CUDA_SUCCESS)
+		return fail(c, error, -EIO, "cuEventRecord", result);
+	t->value = value;
+	return 0;
+}
+
 static int cuda_wait_in(struct importer *importer, void *stream, uint64_t timeline, uint64_t value,
 	struct error *error)
 {
 	struct cuda *c = of(importer);
-	CUexternalSemaphore semaphore = handle_of(timeline);
-	CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS params = { .params.fence.value = value };
 	int r = enter(c, error);
 	if (r < 0)
 		return r;
-	CUresult result = c->cu->cuWaitExternalSemaphoresAsync(&semaphore, &params, 1, stream);
+	r = add_wait(c, stream, handle_of(timeline), value, error);
 	leave(c);
-	if (result != CUDA_SUCCESS)
-		return fail(c, error, -EIO, "cuWaitExternalSemaphoresAsync", result);
-	return 0;
+	return r;
+}
+
+static bool cuda_is_waiting(const struct importer *importer)
+{
+	const struct cuda *c = (const struct cuda *)importer;
+	const struct timeline *t;
+	struct error ignored;
+	bool is_waiting = false;
+	if (enter(c, &ignored) < 0)
+		return false;
+	pthread_mutex_lock(&lock);
+	list_for_each(t, &timelines, link) {
+		if (t->cuda->context == c->context)
+			is_waiting |= c->cu->cuEventQuery(t->reached) == CUDA_ERROR_NOT_READY;
+	}
+	pthread_mutex_unlock(&lock);
+	leave(c);
+	return is_waiting;
 }
 
 struct call {
@@ -283,14 +362,10 @@ static int cuda_call_after(struct importer *importer, void *stream, void (*fn)(v
 {
 	struct cuda *c = of(importer);
 	_cleanup_free_ struct call *call = malloc(sizeof(*call));
-	if (!call) {
-		error_set(error, SLUICE_ERROR_NONE, "out of memory");
-		return -ENOMEM;
-	}
-	*call = (struct call){ fn, data };
-	int r = enter(c, error);
+	int r = call ? enter(c, error) : no_memory(error);
 	if (r < 0)
 		return r;
+	*call = (struct call){ fn, data };
 	r = add_call(c, stream, call, error);
 	leave(c);
 	if (r == 0)
@@ -309,6 +384,19 @@ static int cuda_query(struct importer *importer, void *stream, struct error *err
 	if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY)
 		return result == CUDA_SUCCESS;
 	return fail(c, error, -EIO, "cuStreamQuery", result);
+}
+
+/* Our own stream, whose work the ends of tickets are: no error of the caller's makes it fail. */
+static bool cuda_is_dead(const struct importer *importer)
+{
+	const struct cuda *c = (const struct cuda *)importer;
+	CUresult result = c->cu->cuCtxPushCurrent(c->context);
+	if (result == CUDA_SUCCESS) {
+		result = c->cu->cuStreamQuery(c->ends);
+		leave(c);
+	}
+	return (int)result == DEINITIALIZED || (int)result == INVALID_CONTEXT ||
+	       (int)result == INVALID_HANDLE || (int)result == CONTEXT_IS_DESTROYED;
 }
 
 static void cuda_finish(struct importer *importer)
@@ -404,6 +492,8 @@ static const struct importer_ops cuda_ops = {
 	.wait_in = cuda_wait_in,
 	.call_after = cuda_call_after,
 	.query = cuda_query,
+	.is_waiting = cuda_is_waiting,
+	.is_dead = cuda_is_dead,
 	.finish = cuda_finish,
 };
 
@@ -416,6 +506,8 @@ static int load(struct cuda *c, struct error *error)
 	const CudaFunctions *cu = c->cu;
 	c->synchronize = dlsym(cu->lib, "cuCtxSynchronize");
 	c->stream_wait_event = dlsym(cu->lib, "cuStreamWaitEvent");
+	c->priority_range = dlsym(cu->lib, "cuCtxGetStreamPriorityRange");
+	c->create_with_priority = dlsym(cu->lib, "cuStreamCreateWithPriority");
 	if (!c->synchronize || !c->stream_wait_event || !cu->cuDeviceGetUuid ||
 		!cu->cuImportExternalMemory || !cu->cuDestroyExternalMemory ||
 		!cu->cuExternalMemoryGetMappedBuffer) {
@@ -491,10 +583,8 @@ int importer_open_cuda(struct importer **importer_out, const struct sluice_view_
 	struct error *error)
 {
 	struct cuda *c = calloc(1, sizeof(*c));
-	if (!c) {
-		error_set(error, SLUICE_ERROR_NONE, "out of memory");
-		return -ENOMEM;
-	}
+	if (!c)
+		return no_memory(error);
 	c->base.ops = &cuda_ops;
 	_cleanup_(cuda_discardp) struct importer *importer = &c->base;
 	int r = load(c, error);

@@ -30,7 +30,7 @@ const char *importer_memory_name(enum sluice_memory memory)
 }
 
 int importer_open(struct importer **importer_out, const struct sluice_view_request *request,
-	struct error *error)
+	struct list *leaving, struct error *error)
 {
 	const struct kind *kind = &kinds[request->memory];
 	if (!kind->open) {
@@ -43,6 +43,7 @@ int importer_open(struct importer **importer_out, const struct sluice_view_reque
 	if (r < 0)
 		return r;
 	importer->n_refs = 1;
+	importer->leaving = leaving;
 	*importer_out = importer;
 	return 0;
 }
@@ -65,7 +66,7 @@ static int renew(struct importer **importer, struct error *error)
 {
 	struct sluice_view_request request = { .memory = (*importer)->ops->memory };
 	struct importer *fresh = NULL;
-	int r = importer_open(&fresh, &request, error);
+	int r = importer_open(&fresh, &request, (*importer)->leaving, error);
 	if (r < 0)
 		return r;
 	importer_unref(*importer);
@@ -73,14 +74,19 @@ static int renew(struct importer **importer, struct error *error)
 	return 0;
 }
 
+static bool is_same(const struct device_id *a, const struct device_id *b)
+{
+	return memcmp(a->uuid, b->uuid, WIRE_UUID_BYTES) == 0 &&
+	       memcmp(a->driver_uuid, b->driver_uuid, WIRE_UUID_BYTES) == 0;
+}
+
 int importer_attach(struct importer **importer, const struct device_id *device, struct error *error)
 {
 	struct importer *i = *importer;
-	if (i->is_attached && memcmp(i->device.uuid, device->uuid, WIRE_UUID_BYTES) == 0)
+	if (i->is_attached && is_same(&i->device, device))
 		return 0;
-	if (i->is_attached && i->is_given)
-		return importer_other_device(device, &i->device, "what was given", error);
-	int r = i->is_attached ? renew(importer, error) : 0;
+	/* what was given is only compared, once more */
+	int r = i->is_attached && !i->is_given ? renew(importer, error) : 0;
 	if (r < 0)
 		return r;
 	i = *importer;

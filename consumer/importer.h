@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "common/cleanup.h"
+#include "common/list.h"
 #include "consumer/error.h"
 
 struct importer;
@@ -68,6 +69,11 @@ struct importer_ops {
 		void *data, struct error *error);
 	/* 1: all that is in the stream has ended; 0: not yet. */
 	int (*query)(struct importer *importer, void *stream, struct error *error);
+	/* Does a stream of the device, of any connection, still wait for a timeline? Until it does
+	 * not, drop() and finish() may block. */
+	bool (*is_waiting)(const struct importer *importer);
+	/* What call_after() was to call is called no more: the caller destroyed the context. */
+	bool (*is_dead)(const struct importer *importer);
 	/* Block until all work on the device that this process has queued has ended. */
 	void (*finish)(struct importer *importer);
 };
@@ -75,8 +81,9 @@ struct importer_ops {
 struct importer {
 	const struct importer_ops *ops;
 	unsigned n_refs;
-	bool is_given;    /* the context or device is the caller's */
-	bool is_attached; /* to device */
+	struct list *leaving; /* mapping::link: those that cannot be dropped yet */
+	bool is_given;        /* the context or device is the caller's */
+	bool is_attached;     /* to device */
 	struct device_id device;
 	void *context; /* CUcontext, once attached */
 	bool can_timeline;
@@ -89,6 +96,7 @@ struct importer {
  * Find the devices of a kind of memory: nothing for host memory.
  *
  * request       [borrow] for the call: memory, cuda_context, vulkan
+ * leaving       [borrow] until the importer is closed
  * importer_out  [give] one reference
  * error         [borrow] the sentence, if not 0
  *
@@ -96,15 +104,15 @@ struct importer {
  * used; -ENOMEM. May block for the driver's start.
  */
 int importer_open(struct importer **importer_out, const struct sluice_view_request *request,
-	struct error *error);
+	struct list *leaving, struct error *error);
 
 /**
  * Use the device that the broker named.
  *
- * importer  [borrow] replaced if it is attached to another device already
+ * importer  [borrow] replaced if it is attached to another device or driver already
  *
- * 0; -ENODEV: the context or device that the caller gave is another; -EOPNOTSUPP: there is no such
- * device here; -EIO, -ENOMEM. May block for the making of a context.
+ * 0; -ENODEV: the context or device that the caller gave is another, or of another driver;
+ * -EOPNOTSUPP: there is no such device here; -EIO, -ENOMEM. May block for the making of a context.
  */
 int importer_attach(
 	struct importer **importer, const struct device_id *device, struct error *error);

@@ -160,6 +160,7 @@ int mapping_create(struct mapping **mapping_out, const Sluice__Generation *g, st
 		error_set(error, SLUICE_ERROR_NONE, "out of memory");
 		return -ENOMEM;
 	}
+	list_init(&m->link);
 	m->n_refs = 1;
 	m->id = g->generation;
 	m->n_slots = g->slots;
@@ -186,19 +187,52 @@ struct mapping *mapping_ref(struct mapping *m)
 	return m;
 }
 
+static void drop(struct mapping *m)
+{
+	struct importer *importer = m->importer;
+	list_remove(&m->link);
+	if (m->has_timeline)
+		importer->ops->drop_timeline(importer, m->timeline);
+	for (unsigned i = 0; i < m->n_imported; i++)
+		importer->ops->drop(importer, &m->layout, &m->slot[i]);
+	host_unmap(m->control, control_page_bytes(m->n_slots));
+	importer_unref(importer);
+	free(m);
+}
+
+/* Drivers may finish all work of a context before they give up memory of it. */
+static bool is_blocked(const struct mapping *m)
+{
+	const struct importer *importer = m->importer;
+	return m->n_imported > 0 && importer->ops->is_waiting &&
+	       importer->ops->is_waiting(importer);
+}
+
 struct mapping *mapping_unref(struct mapping *m)
 {
 	if (!m || --m->n_refs > 0)
 		return NULL;
-	struct importer *importer = m->importer;
-	for (unsigned i = 0; i < m->n_imported; i++)
-		importer->ops->drop(importer, &m->layout, &m->slot[i]);
-	if (m->has_timeline)
-		importer->ops->drop_timeline(importer, m->timeline);
-	host_unmap(m->control, control_page_bytes(m->n_slots));
-	importer_unref(importer);
-	free(m);
+	if (is_blocked(m))
+		list_insert(m->importer->leaving, &m->link);
+	else
+		drop(m);
 	return NULL;
+}
+
+void mappings_leave(struct list *leaving)
+{
+	struct mapping *m, *next;
+	list_for_each_safe(m, next, leaving, link) {
+		if (!is_blocked(m))
+			drop(m);
+	}
+}
+
+void mappings_finish(struct list *leaving)
+{
+	struct mapping *m, *next;
+	list_for_each_safe(m, next, leaving, link)
+		drop(m);
 }
 
 void mapping_free_waits(struct mapping *m)

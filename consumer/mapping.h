@@ -8,11 +8,14 @@
 #include <stdatomic.h>
 
 #include "common/format.h"
+#include "common/list.h"
 #include "consumer/importer.h"
 #include "proto/control.h"
 
 struct mapping {
+	struct list link; /* importer::leaving, without a reference */
 	unsigned n_refs;
+	unsigned epoch;  /* of the view, whose subscription it is of */
 	uint32_t id;     /* the broker's, unique within a session */
 	uint64_t number; /* ours, unique within the connection: what the user sees */
 	struct video_format format;
@@ -26,7 +29,7 @@ struct mapping {
 
 	bool has_timeline;
 	uint64_t timeline;  /* reaches the number of each frame */
-	uint64_t announced; /* number of the newest frame */
+	uint64_t announced; /* number of the newest frame that came before its pixels */
 	unsigned n_signals; /* of our own, for a broker that will not */
 	/* the timeline no longer tells whether pixels are there */
 	_Atomic bool is_signalled;
@@ -50,8 +53,15 @@ int mapping_create(struct mapping **mapping_out, const Sluice__Generation *gener
 
 struct mapping *mapping_ref(struct mapping *mapping);
 
-/* Given up with the last reference. Takes NULL. Returns NULL. */
+/* Given up with the last reference, or by mappings_leave() where that would block now. Takes NULL.
+ * Returns NULL. */
 struct mapping *mapping_unref(struct mapping *mapping);
+
+/* Give up those of importer::leaving that block nobody any more. Never blocks. */
+void mappings_leave(struct list *leaving);
+
+/* All of them. Blocks until the GPU work has ended that is in their way. */
+void mappings_finish(struct list *leaving);
 
 /**
  * Let everything go on that waits for the timeline: the broker may never signal it. Each call

@@ -248,6 +248,7 @@ int session_process(struct sluice *conn, conn_done_fn done, const void *arg)
 {
 	bool is_due = clock_ns() >= conn->retry_ns;
 	frames_collect(conn);
+	mappings_leave(&conn->leaving);
 	if (conn->state == CONN_DEAD)
 		return conn->result;
 	link_drain_timer(&conn->link);

@@ -253,9 +253,9 @@ struct sluice_view_request {
  * request   [borrow] may be NULL: mailbox, host memory, 2 shared holds
  * view_out  [give] to sluice_unsubscribe()
  *
- * GPU memory is imported when it comes, which may be later and again: where that fails, the view
- * becomes host memory (SLUICE_HOST_FALLBACK), or is tried again up to three times (SLUICE_RECONNECT),
- * or ends with the reason. frame->memory says of each frame what it is in.
+ * Memory is imported when it comes, which may be later and again: where that fails, the view becomes
+ * host memory (SLUICE_HOST_FALLBACK), or is asked for again, after 1 s and after 2 s more, and ends with
+ * the reason when that failed three times in all. frame->memory says of each frame what it is in.
  *
  * 0; -ENOENT: no such stream; -EOPNOTSUPP: not in that form, or the GPU or its driver is not here;
  * -ENODEV: the context or device given is another GPU (-EOPNOTSUPP where the broker says so first);
@@ -291,7 +291,8 @@ struct sluice_frame {
 	uint64_t
 		generation; /* changes with size, format or layout, and when the broker restarted */
 	uint64_t pts_ns;    /* when the picture is of */
-	uint64_t captured_ns, copied_ns, published_ns; /* its stages in the broker */
+	uint64_t captured_ns, copied_ns, published_ns; /* its stages in the broker; copied_ns 0: the
+							  pixels were not there yet when it was sent */
 	uint64_t received_ns;                          /* when this process read the announcement */
 
 	unsigned n_damage; /* 0: all may have changed since the frame with seq - 1 */
@@ -315,7 +316,7 @@ struct sluice_frame {
 	struct {
 		uint64_t buffer; /* VkBuffer; plane p begins at buffer_offset + offset[p] */
 		uint64_t buffer_offset;
-		uint64_t semaphore; /* SLUICE_TIMELINE: VkSemaphore to wait for; else 0 */
+		uint64_t semaphore; /* SLUICE_TIMELINE: VkSemaphore to wait for; 0: no need to */
 		uint64_t value;     /* of the semaphore when the pixels are there */
 	} vulkan;
 
@@ -335,12 +336,15 @@ SLUICE_API int sluice_view_next(struct sluice_view *view, struct sluice_frame **
 /**
  * Is the frame still whole? A shared hold may be revoked, and its memory written again, at any
  * time. Ask after the pixels were read: true means that what was read is this frame's, false that
- * it must be thrown away. Always true for reserved holds. Thread-safe; costs one load.
+ * it must be thrown away. Reserved holds are not revoked: of them it is false only if the broker or
+ * the view ended before a frame of SLUICE_TIMELINE was there for certain. Thread-safe; costs a few
+ * loads.
  */
 SLUICE_API bool sluice_frame_valid(const struct sluice_frame *frame);
 
 /* Give the frame back; it must not be used any more. For GPU memory: the caller's work on it is
- * done. Never blocks. Takes NULL. */
+ * done. Never blocks: CUDA memory that nobody needs any more is freed by a later call if a stream
+ * of its context waits for a frame now. Takes NULL. */
 SLUICE_API void sluice_frame_release(struct sluice_frame *frame);
 
 /* --- CUDA -------------------------------------------------------------------------------------*/
@@ -372,15 +376,19 @@ SLUICE_API int sluice_frame_release_after(struct sluice_frame *frame, void *cuda
 
 /**
  * Block until the work in a CUDA stream has ended: cuStreamSynchronize() that a dead broker cannot
- * hold up. If the connection ends meanwhile, the values that the stream waits for are signalled
- * from here.
+ * hold up. If the connection or the view ends meanwhile, the values that the stream waits for are
+ * signalled from here. A broker that hangs but lives is waited for, and signals do not end it: who
+ * wants to be told of them gives a time, and calls again.
  *
  * Reads what the broker sends meanwhile, as sluice_dispatch() does; watchers are called later.
  *
- * timeout_ms  -1 waits for ever
+ * cuda_stream  as above, of the context of the frame that was taken last of those that are held; of
+ *              the view's if none is
+ * timeout_ms   -1 waits for ever
  *
- * 0; -ETIMEDOUT; -ECONNRESET: the broker is gone, or the view has ended: the work has ended too, but
- * what it read may be no whole frame; -EOPNOTSUPP: the view is not in CUDA memory; -EIO.
+ * 0; -ETIMEDOUT; -ECONNRESET: the broker went away, or the view ended or was interrupted, since the
+ * call or before and not back yet: the work has ended too, but what it read may be no whole frame;
+ * -EOPNOTSUPP: neither a frame that is held nor the view is in CUDA memory; -EIO.
  */
 SLUICE_API int sluice_view_sync(struct sluice_view *view, void *cuda_stream, int timeout_ms);
 
@@ -390,6 +398,7 @@ struct sluice_view_stats {
 	uint64_t missed;   /* seq jumped: skipped or dropped on the way */
 	uint64_t revoked;  /* lost while they waited here or were held */
 	uint64_t reconnects;
+	uint64_t import_ns; /* that mapping or importing its memory took, all of it together */
 };
 
 /* stats_out is filled. Never blocks. */

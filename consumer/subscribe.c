@@ -60,6 +60,7 @@ void view_send_subscribe(struct sluice_view *view)
 	Sluice__Subscribe subscribe = SLUICE__SUBSCRIBE__INIT;
 	view->number = conn_next_request(view->conn);
 	view->state = VIEW_SUBSCRIBING;
+	view->import_error.text[0] = 0;
 	clear_note(view);
 	choose_readiness(view);
 	describe(view, &subscribe);
@@ -133,12 +134,13 @@ static int open_importer(struct sluice_view *view, struct error *error)
 {
 	struct sluice_view_request host = { .memory = SLUICE_MEMORY_HOST };
 	struct sluice_view_request *request = &view->request;
-	int r = importer_open(&view->importer, request, error);
+	struct list *leaving = &view->conn->leaving;
+	int r = importer_open(&view->importer, request, leaving, error);
 	if (r == 0 || r == -EINVAL || !(request->flags & SLUICE_HOST_FALLBACK))
 		return r;
 	snprintf(view->note, sizeof(view->note), "host memory instead of %s: %.*s",
 		importer_memory_name(request->memory), WIRE_TEXT_MAX, error->text);
-	return importer_open(&view->importer, &host, error);
+	return importer_open(&view->importer, &host, leaving, error);
 }
 
 static struct sluice_view *create(

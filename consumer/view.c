@@ -25,10 +25,9 @@ struct sluice_view *view_destroy(struct sluice_view *view)
 void views_destroy(struct sluice *conn)
 {
 	struct sluice_view *view, *next;
-	list_for_each_safe(view, next, &conn->views, link) {
-		frames_finish(view);
+	frames_finish(conn);
+	list_for_each_safe(view, next, &conn->views, link)
 		view_destroy(view);
-	}
 }
 
 void view_reap(struct sluice_view *view)
@@ -100,20 +99,48 @@ void view_detach(struct sluice_view *view, enum view_state state)
 {
 	frames_orphan(view);
 	view->mapping = mapping_unref(view->mapping);
+	view->epoch++;
 	view->state = state;
+}
+
+/* That of a frame, if it is neither the view's nor that of a frame before. */
+static struct mapping *other_mapping(const struct sluice_view *view, unsigned i)
+{
+	struct mapping *mapping = view->frames[i].mapping;
+	bool is_other = mapping != view->mapping;
+	for (unsigned k = 0; k < i && is_other; k++)
+		is_other = view->frames[k].mapping != mapping;
+	return is_other ? mapping : NULL;
 }
 
 void view_free_waits(struct sluice_view *view)
 {
 	mapping_free_waits(view->mapping);
+	for (unsigned i = 0; i < VIEW_FRAMES; i++)
+		mapping_free_waits(other_mapping(view, i));
+}
+
+void views_free_waits(struct sluice *conn)
+{
+	struct sluice_view *view;
+	list_for_each(view, &conn->views, link)
+		view_free_waits(view);
+}
+
+static void repeat_signals(struct sluice_view *view)
+{
 	for (unsigned i = 0; i < VIEW_FRAMES; i++) {
-		struct mapping *mapping = view->frames[i].mapping;
-		bool is_first = mapping && mapping != view->mapping;
-		for (unsigned k = 0; k < i && is_first; k++)
-			is_first = view->frames[k].mapping != mapping;
-		if (is_first)
+		struct mapping *mapping = other_mapping(view, i);
+		if (mapping && mapping->epoch != view->epoch)
 			mapping_free_waits(mapping);
 	}
+}
+
+void views_repeat_signals(struct sluice *conn)
+{
+	struct sluice_view *view;
+	list_for_each(view, &conn->views, link)
+		repeat_signals(view);
 }
 
 void view_leave(struct sluice_view *view, enum view_state state)
@@ -256,7 +283,8 @@ int view_on_ended(struct sluice *conn, const Sluice__Packet *packet, struct fdse
 	char text[WIRE_TEXT_MAX + 1];
 	text_copy(text, sizeof(text), packet->ended->text);
 	view_free_waits(view);
-	if (view->import_error.text[0])
+	/* that was our Bound, or crossed it */
+	if (code == SLUICE_ERROR_INTERNAL && view->import_error.text[0])
 		view_import_failed(view);
 	else if (is_about_memory(code) && view_can_fall_back(view))
 		view_fall_back(view, text);
@@ -281,7 +309,6 @@ void views_on_up(struct sluice *conn)
 static void lose(struct sluice_view *view, bool will_retry)
 {
 	struct sluice *conn = view->conn;
-	view_free_waits(view);
 	if (view->is_abandoned || view->state == VIEW_ENDED) {
 		view_detach(view, VIEW_ENDED);
 		return;
@@ -300,6 +327,7 @@ void views_on_lost(struct sluice *conn, bool will_retry)
 {
 	struct sluice_view *view, *next;
 	conn->n_left = 0;
+	views_free_waits(conn);
 	list_for_each_safe(view, next, &conn->views, link) {
 		lose(view, will_retry);
 		view_reap(view);

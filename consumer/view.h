@@ -58,6 +58,7 @@ struct sluice_view {
 	bool is_abandoned;    /* the user has let go of it; frames or an answer are still out */
 	bool was_active;      /* the user has it: losing the session is no failure to subscribe */
 	bool is_reconnecting; /* the Subscribe that is sent is for a new session */
+	unsigned epoch;       /* counts the subscriptions that are over */
 	char stream[WIRE_NAME_MAX + 1];
 	struct sluice_view_request request; /* its pointers are not valid any more */
 	struct importer *importer;          /* of the memory that is asked for now */
@@ -143,6 +144,12 @@ void view_end(struct sluice_view *view, int result, enum sluice_error_code code,
 /* Nothing waits for the view's timelines any more, whatever the broker does. */
 void view_free_waits(struct sluice_view *view);
 
+/* As above, of all views: a stream may wait for frames of several. */
+void views_free_waits(struct sluice *conn);
+
+/* Once more, of those subscriptions that are over. */
+void views_repeat_signals(struct sluice *conn);
+
 /* --- bind.c -----------------------------------------------------------------------------------*/
 
 /* May GPU memory become host memory, and is it not yet? */
@@ -154,7 +161,7 @@ void view_fall_back(struct sluice_view *view, const char *why);
 /* The broker has ended a view whose memory could not be imported. */
 void view_import_failed(struct sluice_view *view);
 
-/* Subscribe again where it is time. */
+/* Subscribe again where it is time; set the timer for the next, and for mappings_leave(). */
 void views_retry(struct sluice *conn);
 
 /* --- frame.c ----------------------------------------------------------------------------------*/
@@ -184,5 +191,5 @@ void frames_collect(struct sluice *conn);
 /* Block until the GPU work has ended that frames were handed over with. */
 void frames_settle(struct sluice_view *view);
 
-/* As above, and nothing waits for the timelines of frames that are still held. */
-void frames_finish(struct sluice_view *view);
+/* As above, of all views, and nothing waits for the timelines of frames that are still held. */
+void frames_finish(struct sluice *conn);

@@ -64,10 +64,33 @@ static void give_back(struct probe *p, struct capture_buffer *buffer)
 	p->capture->ops->give_back(p->capture, buffer);
 }
 
+/* What a GPU would read is what the worker has read. */
+static void check_mapping(struct probe *p)
+{
+	const struct capture_mapping *m = p->reading->mapping;
+	const struct video_format *f = &p->format;
+	if (!m)
+		return;
+	p->mapped++;
+	p->is_mapped_wrongly |= (uintptr_t)m->map % (uintptr_t)sysconf(_SC_PAGESIZE) != 0;
+	for (unsigned i = 0; i < f->n_planes; i++)
+		for (uint32_t y = 0; y < format_rows(f, i); y++) {
+			uint64_t at = m->offset[i] + (uint64_t)y * m->stride[i];
+			size_t bytes = format_row_bytes(f, i);
+			p->is_mapped_wrongly |=
+				at + bytes > m->size_bytes ||
+				memcmp((const uint8_t *)m->map + at,
+					p->pixels + f->offset[i] + (size_t)y * f->stride[i],
+					bytes) != 0;
+		}
+}
+
 static int read_job(void *data)
 {
 	struct probe *p = data;
 	int r = p->reading->read(p->reading, p->pixels, &p->format, 0);
+	if (r == 0)
+		check_mapping(p);
 	usleep(p->slow_ms * 1000);
 	return r;
 }
@@ -91,6 +114,7 @@ static void check_frame(struct probe *p)
 	uint32_t number = 0;
 	CHECK_EQ(stamp_read(p->pixels, &p->format, &number), STAMP_OK);
 	CHECK(ground_is_right(p, number));
+	CHECK(!p->is_mapped_wrongly);
 	CHECK(number > p->number && number < 1u << 31);
 	CHECK(p->divisible == 0 || number % p->divisible != 0);
 	CHECK(p->info.pts_ns > 0 && p->info.pts_ns <= p->info.captured_ns);
@@ -157,6 +181,7 @@ static void on_revoke(void *data, struct capture_buffer *buffer)
 {
 	struct probe *p = data;
 	struct capture_buffer *reading = p->reading, *waiting = p->waiting;
+	p->forgotten += buffer && buffer->mapping;
 	if (reading && (!buffer || buffer == reading)) {
 		worker_wait(p->worker);
 		p->cancelled = true;

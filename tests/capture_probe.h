@@ -25,7 +25,10 @@ struct probe {
 	char reason[256];  /* of the last gone */
 	char refusal[256]; /* of the last refused */
 	struct frame_info info;
-	uint32_t number;    /* of the last frame */
+	uint32_t number; /* of the last frame */
+	unsigned mapped; /* frames that could be read in a mapping too */
+	bool is_mapped_wrongly;
+	unsigned forgotten; /* mappings that are no more */
 	uint32_t divisible; /* if set: numbers that are divisible by it are failures */
 
 	bool (*until)(const struct probe *);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "common/clock.h"
+#include "tests/fake_timeline.h"
 
 CudaFunctions *cu;
 struct fake_gpu gpu;
@@ -162,6 +163,41 @@ bool cuda_has_ended(void *context, CUstream stream)
 	pop();
 	CHECK(r == CUDA_SUCCESS || r == CUDA_ERROR_NOT_READY);
 	return r == CUDA_SUCCESS;
+}
+
+void begin_caller(struct caller *c)
+{
+	*c = (struct caller){ 0 };
+	cuda_load();
+	CHECK_EQ(cu->cuDevicePrimaryCtxRetain(&c->context, 0), CUDA_SUCCESS);
+	c->stream = cuda_stream(c->context);
+}
+
+void end_caller(struct caller *c)
+{
+	cuda_stream_end(c->context, c->stream);
+	CHECK_EQ(cu->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
+}
+
+void slow_down_copies(void)
+{
+	char us[16];
+	snprintf(us, sizeof(us), "%d", WORK_MS * 1000);
+	CHECK(setenv("FAKE_CUDA_COPY_US", us, 1) == 0);
+}
+
+void end_paused(struct session *s)
+{
+	sluice_close(s->conn);
+	fake_go(&s->fake);
+	fake_stop(&s->fake);
+}
+
+uint64_t timeline_value(const struct fake_memory *m)
+{
+	uint64_t value = 0;
+	CHECK_EQ(fake_timeline_read(m->timeline_fd, &value), 0);
+	return value;
 }
 
 uint64_t now_ms(void)

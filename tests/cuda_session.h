@@ -48,6 +48,24 @@ void cuda_read(const struct sluice_frame *frame, CUstream stream, uint8_t *byte_
 /* Has all in the stream ended? */
 bool cuda_has_ended(void *context, CUstream stream);
 
+/* The driver, a primary context that stays, and a stream of it. */
+struct caller {
+	CUcontext context;
+	CUstream stream;
+	uint8_t byte; /* that cuda_read() writes */
+};
+void begin_caller(struct caller *c);
+void end_caller(struct caller *c);
+
+/* What a call may take at most that does not wait; and what a copy takes. */
+enum { AT_ONCE_MS = 300, WORK_MS = 700 };
+void slow_down_copies(void);
+
+/* end() of a script that waits once more, to keep its memory until then. */
+void end_paused(struct session *s);
+
+uint64_t timeline_value(const struct fake_memory *m);
+
 uint64_t now_ms(void);
 
 /* True if part is in text; else it is printed. */

@@ -1,6 +1,7 @@
 #include "tests/exported_memory.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vulkan/vulkan.h>
@@ -34,6 +35,15 @@ static void create_instance(struct exported_memory *m)
 	};
 	vkGetPhysicalDeviceProperties2(m->gpu, &properties);
 	memcpy(m->uuid, id.deviceUUID, sizeof(m->uuid));
+}
+
+/* Whichever version of Mesa, or GPU, it is. */
+static void name_to_cuda(const uint8_t uuid[VK_UUID_SIZE])
+{
+	char text[2 * VK_UUID_SIZE + 1];
+	for (unsigned i = 0; i < VK_UUID_SIZE; i++)
+		sprintf(text + 2 * i, "%02x", uuid[i]);
+	setenv("FAKE_CUDA_DEVICES", text, 0);
 }
 
 static void create_device(struct exported_memory *m)
@@ -77,6 +87,7 @@ struct exported_memory *exported_memory_create(size_t size)
 	struct exported_memory *m = calloc(1, sizeof(*m));
 	CHECK(m);
 	create_instance(m);
+	name_to_cuda(m->uuid);
 	create_device(m);
 	keep_driver();
 	allocate(m, size);

@@ -8,7 +8,8 @@ struct exported_memory;
 
 /*
  * Allocate `size` bytes on the first device of this machine, CPU devices included, mapped for the
- * host. Skips the test when there is no Vulkan. [give] exported_memory_destroy().
+ * host. Skips the test when there is no Vulkan. The CUDA double, if it is opened later, has that same
+ * device, unless FAKE_CUDA_DEVICES says otherwise. [give] exported_memory_destroy().
  */
 struct exported_memory *exported_memory_create(size_t size);
 struct exported_memory *exported_memory_destroy(struct exported_memory *memory);

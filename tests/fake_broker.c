@@ -23,7 +23,7 @@ static void *run(void *data)
 
 void fake_start(struct fake *fake, fake_script script, const void *row)
 {
-	*fake = (struct fake){ .script = script, .row = row, .sock = -EBADF };
+	*fake = (struct fake){ .script = script, .row = row, .sock = -EBADF, .view = FAKE_VIEW };
 	fake->address.sun_family = AF_UNIX;
 	snprintf(fake->address.sun_path, sizeof(fake->address.sun_path), "%s/s", test_tmpdir());
 	unlink(fake->address.sun_path);
@@ -172,7 +172,7 @@ const Sluice__Subscribe *fake_grant(struct fake *fake, const struct fake_grant *
 	const Sluice__Subscribe *ask = fake_expect(fake, SLUICE__PACKET__BODY_SUBSCRIBE)->subscribe;
 	Sluice__Subscribed subscribed = SLUICE__SUBSCRIBED__INIT;
 	subscribed.request = ask->request;
-	subscribed.view = FAKE_VIEW;
+	subscribed.view = fake->view;
 	subscribed.stream = ask->stream;
 	subscribed.max_holds = grant->max_holds;
 	subscribed.memory = grant->memory;
@@ -218,7 +218,7 @@ void fake_bye(struct fake *fake, Sluice__ErrorCode code, const char *text)
 void fake_ended(struct fake *fake, Sluice__ErrorCode code, const char *text)
 {
 	Sluice__Ended ended = SLUICE__ENDED__INIT;
-	ended.view = FAKE_VIEW;
+	ended.view = fake->view;
 	ended.code = code;
 	ended.text = (char *)text;
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
@@ -328,6 +328,7 @@ void fake_offer(struct fake *fake, const struct fake_memory *m)
 	Sluice__Generation generation;
 	uint32_t offset[4], stride[4];
 	fake_describe(m, &generation, offset, stride);
+	generation.view = fake->view;
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	packet.body_case = SLUICE__PACKET__BODY_GENERATION;
 	packet.generation = &generation;
@@ -341,7 +342,7 @@ void fake_bind(struct fake *fake, const struct fake_memory *m)
 	const Sluice__Packet *answer = fake_expect(fake, SLUICE__PACKET__BODY_BOUND);
 	CHECK_STR(answer->bound->text, "");
 	CHECK_EQ(answer->bound->error, SLUICE__ERROR_CODE__ERROR_NONE);
-	CHECK_EQ(answer->bound->view, FAKE_VIEW);
+	CHECK_EQ(answer->bound->view, fake->view);
 	CHECK_EQ(answer->bound->generation, m->generation);
 }
 
@@ -352,19 +353,31 @@ void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory 
 	fake_bind(fake, m);
 }
 
-void fake_announce_with(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq,
-	struct fdset *fds)
+static Sluice__Frame describe_frame(
+	const struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
 {
 	Sluice__Frame frame = SLUICE__FRAME__INIT;
-	frame.view = FAKE_VIEW;
+	frame.view = fake->view;
 	frame.generation = m->generation;
 	frame.slot = slot;
 	frame.seq = seq;
 	frame.pts_ns = seq * 1000;
+	return frame;
+}
+
+static void send_frame(struct fake *fake, Sluice__Frame *frame, struct fdset *fds)
+{
 	Sluice__Packet packet = SLUICE__PACKET__INIT;
 	packet.body_case = SLUICE__PACKET__BODY_FRAME;
-	packet.frame = &frame;
+	packet.frame = frame;
 	fake_send(fake, &packet, fds);
+}
+
+void fake_announce_with(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq,
+	struct fdset *fds)
+{
+	Sluice__Frame frame = describe_frame(fake, m, slot, seq);
+	send_frame(fake, &frame, fds);
 }
 
 void fake_announce(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
@@ -378,10 +391,18 @@ void fake_frame(struct fake *fake, const struct fake_memory *m, unsigned slot, u
 	fake_announce(fake, m, slot, seq);
 }
 
+void fake_frame_copied(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
+{
+	Sluice__Frame frame = describe_frame(fake, m, slot, seq);
+	frame.copied_ns = 1;
+	control_end_write(m->control, slot, seq);
+	send_frame(fake, &frame, NULL);
+}
+
 void fake_revoke(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
 {
 	Sluice__Revoked revoked = SLUICE__REVOKED__INIT;
-	revoked.view = FAKE_VIEW;
+	revoked.view = fake->view;
 	revoked.generation = m->generation;
 	revoked.slot = slot;
 	revoked.seq = seq;
@@ -394,7 +415,7 @@ void fake_revoke(struct fake *fake, const struct fake_memory *m, unsigned slot, 
 void fake_released(struct fake *fake, const struct fake_memory *m, unsigned slot, uint64_t seq)
 {
 	const Sluice__Packet *packet = fake_expect(fake, SLUICE__PACKET__BODY_RELEASE);
-	CHECK_EQ(packet->release->view, FAKE_VIEW);
+	CHECK_EQ(packet->release->view, fake->view);
 	CHECK_EQ(packet->release->generation, m->generation);
 	CHECK_EQ(packet->release->slot, slot);
 	CHECK_EQ(packet->release->seq, seq);

@@ -41,6 +41,7 @@ struct fake {
 	pthread_t thread;
 	fake_script script;
 	const void *row; /* for tests with table rows */
+	uint32_t view;   /* that messages are about: FAKE_VIEW unless the script sets another */
 	sem_t to_script; /* fake_go() */
 	sem_t to_test;   /* fake_said() */
 	struct wire_arena *arena;
@@ -137,6 +138,10 @@ void fake_announce(
 /* As above, with a sync_file. fds [take] */
 void fake_announce_with(struct fake *fake, const struct fake_memory *memory, unsigned slot,
 	uint64_t seq, struct fdset *fds);
+
+/* As fake_frame(), with copied_ns: the pixels are there. */
+void fake_frame_copied(
+	struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
 
 void fake_revoke(struct fake *fake, const struct fake_memory *memory, unsigned slot, uint64_t seq);
 

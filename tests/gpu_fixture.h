@@ -1,4 +1,4 @@
-/* A GPU for tests: with Vulkan's validation layer where that is installed. */
+/* A GPU for tests, with Vulkan's validation layer. */
 #pragma once
 
 #include "broker/gpu/gpu.h"
@@ -13,7 +13,7 @@ struct gpu_fixture {
 	unsigned stop_after;        /* ends; 0: never */
 };
 
-/* Open; skips the test where no device is there. */
+/* Open; skips the test where there is no device, or no validation layer. */
 void fixture_open(struct gpu_fixture *f);
 void fixture_close(struct gpu_fixture *f);
 

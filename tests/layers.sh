@@ -34,6 +34,7 @@ broker/gate\.                      common/|proto/wire|broker/(gate|access)
 broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|generation|pool|frame)\.
 broker/settings\.                  common/|proto/wire|broker/(settings|server)\.|ini\.h
 broker/socket\.                    common/|broker/socket|systemd/
+broker/source\.                    common/|broker/(source|bridge|devices|gpu_slots|settings|server|stream|generation|slots|memory|fanout|pool|frame|capture/capture|gpu/gpu)
 broker/broker\.                    common/|broker/
 broker/main\.                      common/|broker/|systemd/
 consumer/encoder/                  common/|consumer/(sluice_consumer|encoder/)|libav|libsw
@@ -43,6 +44,7 @@ consumer/import_vulkan\.           common/|consumer/[a-z_]+\.h|vulkan/
 consumer/snap/                     common/|consumer/(sluice_consumer|snap/)|libsw|png
 consumer/cli/                      common/|consumer/(sluice_consumer|status|text|cli/)
 consumer/bench/copy\.              common/|consumer/(sluice_consumer|json|bench/)|broker/capture/pipewire
+consumer/bench/gpu_floor\.         common/|broker/gpu/gpu|consumer/bench/
 consumer/bench/floor\.             common/|proto/wire|consumer/bench/
 consumer/bench/                    common/|consumer/(sluice_consumer|json|bench/)
 consumer/                          common/|proto/|.*\.pb-c|consumer/[a-z_]+\.h

@@ -190,6 +190,33 @@ void peer_send(struct peer *peer, const Sluice__Packet *packet)
 	peer_send_bytes(peer, data, len, NULL);
 }
 
+static void take_generation(struct peer *peer, const Sluice__Generation *m)
+{
+	peer->generation = m->generation;
+	if (m->readiness == SLUICE__READINESS__READINESS_SYNC_FD)
+		peer->sync_fd_view = m->view;
+}
+
+/* A sync_file comes only where it was granted, and only while the pixels are not there. */
+static bool may_have_sync_fd(const struct peer *peer)
+{
+	const Sluice__Packet *packet = peer->packet;
+	return packet->body_case == SLUICE__PACKET__BODY_FRAME &&
+	       packet->frame->view == peer->sync_fd_view && packet->frame->copied_ns == 0;
+}
+
+/* The packet came with the descriptors that it must have. */
+static void check_fds(const struct peer *peer)
+{
+	const Sluice__Generation *m = peer->packet->generation;
+	unsigned n = 0;
+	if (peer->packet->body_case == SLUICE__PACKET__BODY_GENERATION)
+		n = m->slots + 1 + (m->readiness == SLUICE__READINESS__READINESS_TIMELINE);
+	else if (may_have_sync_fd(peer) && peer->fds.n == 1)
+		n = 1; /* none if the driver said that the work had ended */
+	CHECK_EQ(peer->fds.n, n);
+}
+
 int peer_recv(struct peer *peer)
 {
 	static unsigned char data[WIRE_PACKET_MAX];
@@ -206,9 +233,8 @@ int peer_recv(struct peer *peer)
 	if (body == SLUICE__PACKET__BODY_SUBSCRIBED)
 		peer->view = peer->packet->subscribed->view;
 	if (body == SLUICE__PACKET__BODY_GENERATION)
-		peer->generation = peer->packet->generation->generation;
-	CHECK_EQ(peer->fds.n,
-		body == SLUICE__PACKET__BODY_GENERATION ? peer->packet->generation->slots + 1 : 0);
+		take_generation(peer, peer->packet->generation);
+	check_fds(peer);
 	return body;
 }
 

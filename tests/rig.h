@@ -58,6 +58,7 @@ struct peer {
 	struct fdset fds;       /* that came with it */
 	uint32_t view;          /* of the last Subscribed */
 	uint32_t generation;    /* of the last Generation */
+	uint32_t sync_fd_view;  /* whose frames may come with a sync_file; 0: none's */
 };
 
 /* Connected and accepted; has said nothing. */

@@ -25,11 +25,23 @@ void test_register(struct test *test)
 	last = &test->next;
 }
 
+static _Noreturn void end_skipped(const char *what, const char *reason, int status)
+{
+	printf("  %s: %s\n", what, reason);
+	fflush(stdout);
+	_exit(status);
+}
+
 _Noreturn void test_skip(const char *reason)
 {
-	printf("  skipped: %s\n", reason);
-	fflush(stdout);
-	_exit(EXIT_SKIP);
+	if (getenv("SLUICE_TEST_MUST"))
+		end_skipped("would be skipped, and must not (SLUICE_TEST_MUST)", reason, 1);
+	end_skipped("skipped", reason, EXIT_SKIP);
+}
+
+_Noreturn void test_not_for_here(const char *reason)
+{
+	end_skipped("skipped", reason, EXIT_SKIP);
 }
 
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)

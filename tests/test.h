@@ -25,8 +25,15 @@ struct test {
 
 void test_register(struct test *test);
 
-/* The reason is printed; the test counts as skipped. Does not return. */
+/*
+ * The reason is printed; the test counts as skipped. With SLUICE_TEST_MUST in the environment, as
+ * scripts/test --no-skip sets it, it has failed instead: something is missing that can be had. Does not
+ * return.
+ */
 _Noreturn void test_skip(const char *reason);
+
+/* As above, and no failure: this machine, driver or build rightly is not what the test is about. */
+_Noreturn void test_not_for_here(const char *reason);
 
 /* Does not return. */
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)

@@ -1,11 +1,15 @@
 #!/bin/bash
-# tests/test_bench.sh SLUICE-BENCH SLUICE-BROKER
+# tests/test_bench.sh SLUICE-BENCH SLUICE-BROKER [SLUICE-CUDA-CHECK FOLDER VULKAN-UUID]
 #
 # sluice-bench starts real brokers and consumers, and says what it saw in words and in JSON. What the
-# figures are does not matter here: a test machine is no place to measure on.
+# figures are does not matter here: a test machine is no place to measure on. With the rest, the
+# figure gpu too, over whatever Vulkan finds and the CUDA double in FOLDER, whose device is that.
 set -eu
 bench=$1
 broker=$2
+check=${3:-}
+fake_cuda=${4:-}
+vulkan_uuid=${5:-}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
@@ -40,5 +44,66 @@ grep -q 'cannot run /nonexistent: .*--broker' "$dir/log" || fail "it says: $(cat
 "$bench" --consumers 1,0 2>"$dir/log" && fail "0 consumers are taken"
 grep -q 'consumers is "1,0"' "$dir/log" || fail "it says: $(cat "$dir/log")"
 "$bench" --consumers 4001 2>/dev/null && fail "4001 consumers are taken"
+
+# gpu FILE ARGUMENTS...: measure it; what is said goes into FILE.
+gpu() {
+	local log=$1
+	shift
+	TMPDIR=$dir LD_LIBRARY_PATH=$fake_cuda "$bench" --only gpu --quick --broker "$broker" "$@" \
+		>"$dir/table" 2>"$log"
+}
+
+gpu_rows() {
+	python3 - "$1" <<'END'
+import json, sys
+
+rows = {row["of"]: row for row in json.load(open(sys.argv[1]))["figures"]}
+assert all(row["figure"] == "gpu" for row in rows.values()), rows
+lock, paced = "640x360, %s, complete: ", "640x360, %s, complete at 250/s: "
+for n in "1 consumer", "2 consumers":
+    for name in "p50", "of it copy", "of it message", "of it reading", "frames/s":
+        row = rows[lock % n + name]
+        assert row["measured"] > 0, row
+        assert ("beside" in row) == (name != "of it reading"), row
+        assert "target" not in row, row
+    assert rows[paced % n + "p50"]["beside"]["measured"] > 0, rows
+    assert rows[paced % n + "processor time"]["measured"] > 0, rows
+    assert rows[paced % n + "GPU bytes for each more consumer"]["unit"] == "bytes", rows
+    for name in "first frame, all at once", "first frame of one more":
+        row = rows[paced % n + name]
+        assert row["measured"] > 0 and row["target"]["value_at_most"] == 9, row
+more = rows[paced % "2 consumers" + "processor time for each more consumer"]
+assert more["target"]["at_most"] == 1.5 and more["beside"]["measured"] > 0, more
+END
+}
+
+test_gpu() {
+	status=0
+	FAKE_CUDA_DEVICES=$("$vulkan_uuid" | head -n 1)
+	export FAKE_CUDA_DEVICES
+	gpu "$dir/log" --check "$check" --json "$dir/gpu.json" || status=$?
+	if [ $status = 1 ] && [ -z "${SLUICE_TEST_MUST:-}" ] && grep -qE 'gpu: .*(Vulkan|vkCreateInstance)' "$dir/log"; then
+		echo "skipped, gpu: $(cat "$dir/log")"
+		return
+	fi
+	[ $status = 0 ] || fail "gpu: exit status $status: $(cat "$dir/log")"
+	grep -q 'gpu: measured on ' "$dir/log" || fail "it says: $(cat "$dir/log")"
+	gpu_rows "$dir/gpu.json" || fail "the JSON of gpu is not what it should be"
+
+	status=0
+	gpu "$dir/log" --check /nonexistent || status=$?
+	[ $status = 1 ] || fail "without sluice-cuda-check the exit status is $status"
+	grep -q 'cannot run /nonexistent: .*--check' "$dir/log" || fail "it says: $(cat "$dir/log")"
+
+	status=0
+	VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent \
+		gpu "$dir/log" --check "$check" || status=$?
+	[ $status = 1 ] || fail "without a GPU the exit status is $status"
+	grep -qE 'gpu: .*(Vulkan|vkCreateInstance)' "$dir/log" || fail "it says: $(cat "$dir/log")"
+}
+
+if [ -n "$check" ]; then
+	test_gpu
+fi
 [ -z "$(find "$dir" -name 'sluice-bench-*')" ] || fail "a folder is left: $(ls "$dir")"
 echo "sluice-bench runs and reports"

@@ -73,6 +73,11 @@ TEST(quirks_of_producers_cost_no_frame)
 		CHECK_EQ(p.format.width, good[i].width);
 		CHECK_EQ(p.format.height, good[i].height);
 		CHECK_ROW(p.format.colour.matrix == 1, good[i].name);
+		/* memory that can shrink is never read but with pread() */
+		bool is_sealed =
+			!strstr(good[i].options, "unsealed") && !strstr(good[i].options, "memptr");
+		CHECK_ROW((p.mapped >= p.frames) == is_sealed, good[i].name);
+		CHECK_ROW(is_sealed || p.mapped == 0, good[i].name);
 		probe_close(&p);
 	}
 }
@@ -191,6 +196,8 @@ TEST(a_resize_is_a_new_format)
 	CHECK_EQ(p.format.width, 640);
 	CHECK_EQ(p.format.height, 360);
 	CHECK_EQ(p.gone, 0);
+	CHECK(p.forgotten >=
+		2); /* a GPU must not go on reading where the old buffers were mapped */
 	probe_close(&p);
 }
 

@@ -349,7 +349,7 @@ TEST(a_request_reaches_the_broker_with_its_defaults)
 	struct fake fake;
 	struct sluice_view *view = NULL;
 	fake_start(&fake, script_requests, NULL);
-	struct sluice *conn = connect_to(&fake, 0, SHORT_MS);
+	struct sluice *conn = connect_to(&fake, 0, SHORT_MS * (int)test_slowness());
 	for (unsigned i = 0; i < 3; i++)
 		CHECK(sluice_subscribe(conn, "desktop", &rows[i], &view) < 0);
 	sluice_close(conn);
@@ -370,7 +370,7 @@ TEST(an_answer_that_comes_too_late_is_undone)
 	struct fake fake;
 	struct sluice_view *view = NULL;
 	fake_start(&fake, script_late, NULL);
-	struct sluice *conn = connect_to(&fake, 0, SHORT_MS);
+	struct sluice *conn = connect_to(&fake, 0, SHORT_MS * (int)test_slowness());
 	CHECK_EQ(sluice_subscribe(conn, "desktop", NULL, &view), -ETIMEDOUT);
 	CHECK(!view);
 	fake_go(&fake);

@@ -157,7 +157,7 @@ CUDA_TEST(sync_frees_itself_from_a_broker_that_died)
 	CHECK(now_ms() - begun < FREED_MS * test_slowness());
 	CHECK_EQ(w.byte, 31);
 	CHECK(!sluice_frame_valid(w.frame));
-	CHECK_EQ(value_of_timeline(), 9); /* once */
+	CHECK(value_of_timeline() >= 9); /* more if it was given again */
 	fake_await(&w.s.fake);
 	end_waiting(&w);
 }
@@ -173,7 +173,7 @@ CUDA_TEST(dispatch_frees_the_streams_of_a_broker_that_died)
 		CHECK(now_ms() - begun < FREED_MS * test_slowness());
 	CHECK_EQ(w.byte, 31);
 	CHECK_EQ(sluice_view_sync(w.s.view, w.stream, LONG_MS), -ECONNRESET);
-	CHECK_EQ(value_of_timeline(), 9);
+	CHECK(value_of_timeline() >= 9);
 	fake_await(&w.s.fake);
 	end_waiting(&w);
 }

@@ -34,6 +34,38 @@ TEST(the_shader_draws_what_the_cpu_draws_in_every_format_and_size)
 	fixture_close(&f);
 }
 
+static struct gpu_buffer *drawn(
+	struct gpu_fixture *f, const struct video_format *format, uint32_t first, uint32_t number)
+{
+	struct gpu_buffer *buffer = fixture_buffer(f, GPU_STAGING, format->size_bytes);
+	struct gpu_draw draw = { .to = gpu_picture_of(buffer, format), .number = first };
+	struct gpu_work work = { .format = format, .draw = &draw };
+	CHECK_EQ(fixture_work(f, work), 0);
+	draw.number = number;
+	draw.only_number = first != number;
+	CHECK_EQ(fixture_work(f, work), 0);
+	return buffer;
+}
+
+TEST(where_the_stripes_stand_still_it_is_enough_to_draw_the_number_anew)
+{
+	struct gpu_fixture f = { 0 };
+	fixture_open(&f);
+	for (unsigned i = 0; i < PICTURE_FORMATS * N_SIZES; i++) {
+		struct size size = sizes[i / PICTURE_FORMATS];
+		struct video_format format = fixture_format(
+			picture_formats[i % PICTURE_FORMATS], size.width, size.height);
+		struct gpu_buffer *whole = drawn(&f, &format, 0x5a5a5a5a, 0x5a5a5a5a);
+		struct gpu_buffer *anew = drawn(&f, &format, 0xa5a5a5a5, 0x5a5a5a5a);
+		CHECK_ROW(picture_differs(&format, gpu_buffer_map(whole), &format,
+				  gpu_buffer_map(anew)) == -1,
+			picture_name(&format));
+		gpu_buffer_destroy(whole);
+		gpu_buffer_destroy(anew);
+	}
+	fixture_close(&f);
+}
+
 TEST(a_picture_that_does_not_fit_its_buffer_is_refused)
 {
 	struct gpu_fixture f = { 0 };

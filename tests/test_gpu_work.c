@@ -184,7 +184,7 @@ TEST(a_cpu_device_is_never_polled_for)
 	gpu_test_hook = install_count;
 	fixture_open(&f);
 	if (!gpu_info(f.gpu)->is_cpu)
-		test_skip("this is a real GPU");
+		test_not_for_here("this is a real GPU");
 	n_polls = 0;
 	for (unsigned i = 0; i < 10; i++)
 		CHECK_EQ(fixture_work(&f, (struct gpu_work){ 0 }), 0);
@@ -266,7 +266,8 @@ TEST(buffers_may_be_destroyed_while_work_uses_them)
 	CHECK_EQ(test_count_fds(), before);
 	/* nothing but the clearing uses it, and nobody submits anything afterwards */
 	gpu_buffer_destroy(fixture_buffer(&s.f, GPU_EXPORTED, 32 << 20));
-	fixture_run_for_ms(&s.f, 300 * test_slowness());
+	for (unsigned i = 0; i < 100 && test_count_fds() > before; i++)
+		fixture_run_for_ms(&s.f, 100);
 	CHECK_EQ(test_count_fds(), before);
 	scene_close(&s);
 }

@@ -469,9 +469,10 @@ TEST(help_names_every_option_with_its_default)
 	}
 	static const char *const others[] = { "--socket PATH", "--log-level LEVEL", "--config FILE",
 		"--source NAME=", "--allow ", "--help", "--version", "Exit status:", "(4G)", "(8)",
-		"(2s)" };
+		"(2s)", "--gpu WHICH", "--gpu-of NAME=WHICH", "--gpu-spin TIME" };
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		CHECK_ROW(strstr(help, others[i]), others[i]);
+	CHECK(!strstr(help, "(null)"));
 }
 
 TEST(version_is_printed)

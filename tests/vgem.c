@@ -46,7 +46,7 @@ _Noreturn void vm_lacks(const char *what)
 	if (getenv("SLUICE_TEST_VM"))
 		test_fail(__FILE__, __LINE__, "%s is not here, in the guest of scripts/test-vm",
 			what);
-	test_skip(reason);
+	test_not_for_here(reason);
 }
 
 static bool is_vgem(int fd)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "broker/frame.h"
@@ -49,6 +50,9 @@ struct capture_buffer {
 	 */
 	void (*record)(struct capture_buffer *buffer, const struct gpu_picture *to, uint64_t seq,
 		struct gpu_work *work);
+
+	/* Set by the bridge before it gives the buffer back: a frame was made of it. */
+	bool published;
 
 	/* What is known of the frame; captured_ns and pts_ns are set, pts_ns never later than now. */
 	struct frame_info info;

@@ -1,6 +1,10 @@
 /*
- * The synthetic source in GPU memory. The next picture is drawn while the last one is read, as a
- * renderer would, so that a frame costs one copy when its time has come.
+ * The synthetic source in GPU memory. The next picture is drawn as soon as the last one was copied, as
+ * a renderer would, so that a frame costs one copy when its time has come. The queue keeps the order:
+ * the drawing is submitted right behind the copy, while that runs.
+ *
+ * Without a rate the stripes stand still, and only the number is drawn anew: it is there to measure what a
+ * frame costs Sluice, beside which a GPU that draws 33 MB would be heard.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +30,9 @@ struct gpu_pattern {
 	struct watch *watch;
 	struct gpu_buffer *picture;
 	uint64_t drawn; /* number of the frame that is in the picture; 0: none */
-	bool busy;      /* the bridge has the buffer */
+	uint64_t taken; /* number of the last frame whose copy was recorded */
+	bool has_stripes;
+	bool busy; /* the bridge has the buffer */
 	struct gpu_draw draw;
 	struct gpu_copy copy;
 	struct capture_buffer buffer;
@@ -37,16 +43,21 @@ static void set_draw(struct gpu_pattern *p, uint64_t seq)
 	p->draw = (struct gpu_draw){
 		.to = gpu_picture_of(p->picture, &p->format),
 		.number = (uint32_t)seq,
-		.shift = (uint32_t)seq * BAR_STEP,
+		.shift = p->fps > 0 ? (uint32_t)seq * BAR_STEP : 0,
+		.only_number = p->fps == 0 && p->has_stripes,
 	};
 	p->drawn = seq;
 }
 
-static void draw_ahead(struct gpu_pattern *p, uint64_t seq)
+/* The next picture, if the one that is there was taken. */
+static void draw_ahead(struct gpu_pattern *p)
 {
-	set_draw(p, seq);
+	if (p->drawn != p->taken)
+		return;
+	set_draw(p, p->drawn + 1);
 	struct gpu_work work = { .format = &p->format, .draw = &p->draw };
-	if (gpu_submit(p->gpu, &work, NULL, NULL) < 0)
+	p->has_stripes = gpu_submit(p->gpu, &work, NULL, NULL) == 0;
+	if (!p->has_stripes)
 		p->drawn = 0;
 }
 
@@ -59,6 +70,7 @@ static void record(struct capture_buffer *buffer, const struct gpu_picture *to, 
 		set_draw(p, seq);
 		work->draw = &p->draw;
 	}
+	p->taken = seq;
 	p->copy = (struct gpu_copy){
 		.from = gpu_picture_of(p->picture, &p->format),
 		.to = *to,
@@ -72,6 +84,7 @@ static void offer(struct gpu_pattern *p)
 	p->buffer.info = (struct frame_info){ .pts_ns = now, .captured_ns = now };
 	p->busy = true;
 	p->base.listener->buffer(p->base.listener_data, &p->buffer);
+	draw_ahead(p);
 }
 
 static void arm(struct gpu_pattern *p)
@@ -114,7 +127,7 @@ static int gpu_pattern_start(struct capture *capture)
 	r = loop_watch(p->loop, &p->watch, p->timer_fd, LOOP_READ, on_timer, p);
 	if (r < 0)
 		return r;
-	draw_ahead(p, 1);
+	draw_ahead(p);
 	arm(p);
 	p->base.listener->format(p->base.listener_data, &p->format);
 	return 0;
@@ -125,8 +138,7 @@ static void gpu_pattern_give_back(struct capture *capture, struct capture_buffer
 	(void)buffer;
 	struct gpu_pattern *p = container_of(capture, struct gpu_pattern, base);
 	p->busy = false;
-	if (p->drawn > 0)
-		draw_ahead(p, p->drawn + 1);
+	draw_ahead(p);
 }
 
 static struct capture *gpu_pattern_destroy(struct capture *capture)

@@ -17,11 +17,15 @@ static void map_sealed(struct pipewire_memory *m)
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t begin = m->fd_offset / page * page;
 	uint64_t lead = m->fd_offset - begin;
-	void *map = mmap(NULL, lead + m->limit, PROT_READ, MAP_SHARED, m->fd, (off_t)begin);
+	size_t bytes = lead + m->limit;
+	/* nothing is ever written there, but NVIDIA's driver imports no mapping that is read-only */
+	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, (off_t)begin);
+	if (map == MAP_FAILED)
+		map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, m->fd, (off_t)begin);
 	if (map == MAP_FAILED)
 		return; /* pread() does as well */
 	m->map = map;
-	m->map_bytes = lead + m->limit;
+	m->map_bytes = bytes;
 	m->data = (const uint8_t *)map + lead;
 }
 

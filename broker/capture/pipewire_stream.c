@@ -24,9 +24,10 @@ struct pipewire_buffer {
 	struct video_format format; /* of the crop */
 	struct frame_rect crop;
 	struct pipewire_plane plane[FORMAT_PLANES_MAX];
-	struct pipewire_damage damage; /* its own, without what was lost before */
-	bool lent;                     /* the listener has it */
-	atomic_bool delivered;         /* read to the end; set by the worker */
+	struct capture_mapping mapping; /* the same for a GPU; base.mapping: it can be had */
+	struct pipewire_damage damage;  /* its own, without what was lost before */
+	bool lent;                      /* the listener has it */
+	atomic_bool delivered;          /* read to the end; set by the worker */
 };
 
 struct pipewire_stream {
@@ -105,12 +106,14 @@ static void on_add_buffer(void *data, struct pw_buffer *pw)
 	list_insert(&s->buffers, &b->link);
 }
 
-/* The listener may have read it and not used it: what it changed is lost. */
+/* The listener may have read it and not used it: what it changed is lost. One that it does not have may
+ * still be known to a GPU. */
 static void revoke_buffer(struct pipewire_stream *s, struct pipewire_buffer *b)
 {
-	if (!b->lent)
+	if (b->lent)
+		s->lost.all = true;
+	else if (!b->base.mapping)
 		return;
-	s->lost.all = true;
 	s->capture->listener->revoke(s->capture->listener_data, &b->base);
 }
 
@@ -130,7 +133,8 @@ void pipewire_stream_give_back(struct capture_buffer *base)
 	struct pipewire_buffer *b = container_of(base, struct pipewire_buffer, base);
 	struct pipewire_stream *s = b->stream;
 	b->lent = false;
-	if (!atomic_load(&b->delivered))
+	/* a GPU reads without the worker */
+	if (!atomic_load(&b->delivered) && !base->published)
 		pipewire_damage_add(&s->lost, &b->damage);
 	if (b->pw)
 		pw_stream_queue_buffer(s->pw, b->pw);
@@ -165,6 +169,24 @@ static bool is_corrupted(const struct spa_buffer *buffer, const struct spa_meta_
 		if (buffer->datas[i].chunk->flags & SPA_CHUNK_FLAG_CORRUPTED)
 			return true;
 	return header && header->flags & SPA_META_HEADER_FLAG_CORRUPTED;
+}
+
+/* All planes in one mapping: a GPU may be able to read them there. */
+static void locate_mapping(struct pipewire_buffer *b)
+{
+	const struct pipewire_memory *memory = &b->memory[0];
+	const struct video_format *whole = &b->stream->whole;
+	bool is_mapped = b->n_memories == 1 && memory->map;
+	b->base.mapping = is_mapped ? &b->mapping : NULL;
+	if (!is_mapped)
+		return;
+	uint64_t lead = (uint64_t)(memory->data - (const uint8_t *)memory->map);
+	b->mapping.map = memory->map;
+	b->mapping.size_bytes = memory->map_bytes;
+	for (unsigned p = 0; p < whole->n_planes; p++) {
+		b->mapping.offset[p] = lead + b->plane[p].offset;
+		b->mapping.stride[p] = b->plane[p].stride;
+	}
 }
 
 /* NULL, or why the planes of the picture cannot be read. */
@@ -217,6 +239,7 @@ static const char *examine(struct pipewire_stream *s, struct pw_buffer *pw)
 	const char *why = locate(b, buffer);
 	if (why)
 		return why;
+	locate_mapping(b);
 	warn_transform(s, buffer);
 	pipewire_damage_read(&b->damage, buffer, &b->crop);
 	uint64_t now = clock_ns();
@@ -265,6 +288,7 @@ static void deliver(struct pipewire_stream *s, struct pipewire_buffer *b)
 	announce(s, b);
 	tell_damage(s, b);
 	atomic_store(&b->delivered, false);
+	b->base.published = false;
 	b->lent = true;
 	s->capture->listener->buffer(s->capture->listener_data, &b->base);
 }

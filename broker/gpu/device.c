@@ -216,6 +216,10 @@ static int open_device(struct gpu *gpu, const struct gpu_options *options)
 	int r = instance_open(gpu, options->validation);
 	if (r < 0)
 		return r;
+#ifdef SLUICE_FAULTS
+	if (gpu_test_instance_hook)
+		gpu_test_instance_hook(&gpu->vk);
+#endif
 	r = pick_device(gpu, options->which ? options->which : "auto");
 	if (r < 0)
 		return r;
@@ -261,6 +265,8 @@ int gpu_create(struct gpu **gpu_out, struct loop *loop, const struct gpu_options
 		return -ENOMEM;
 	}
 	gpu->loop = loop;
+	gpu->on_lost = options->lost;
+	gpu->on_lost_data = options->data;
 	gpu->ending.kick_fd = -EBADF;
 	list_init(&gpu->dying);
 	int r = open_device(gpu, options);

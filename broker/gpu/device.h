@@ -80,6 +80,8 @@ struct gpu {
 	struct gpu_info info;
 	char error[GPU_TEXT_MAX];
 	bool lost;
+	void (*on_lost)(void *data); /* NULL: nobody wants to hear, or has heard */
+	void *on_lost_data;
 	VkDebugUtilsMessengerEXT messenger;
 
 	uint32_t family; /* of the one queue */

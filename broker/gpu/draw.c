@@ -77,6 +77,18 @@ bool draw_fits(const struct video_format *format, const struct gpu_picture *pict
 	return true;
 }
 
+/* How many words of a row are drawn: all, or those that the stamp may be in. */
+static uint32_t words_of_row(const struct video_format *format, const struct gpu_draw *draw,
+	const struct draw_arguments *arguments)
+{
+	uint64_t bytes = arguments->row_bytes;
+	if (draw->only_number && arguments->block > 0)
+		bytes = bytes * STAMP_BITS * arguments->block / format->width + WORD_BYTES;
+	if (bytes > arguments->row_bytes)
+		bytes = arguments->row_bytes;
+	return (uint32_t)(bytes + WORD_BYTES - 1) / WORD_BYTES;
+}
+
 void draw_record(struct gpu *gpu, VkCommandBuffer commands, const struct video_format *format,
 	const struct gpu_draw *draw)
 {
@@ -95,7 +107,7 @@ void draw_record(struct gpu *gpu, VkCommandBuffer commands, const struct video_f
 		arguments.stride = draw->to.stride[p] / WORD_BYTES;
 		arguments.row_bytes = format_row_bytes(format, p);
 		arguments.rows = format_rows(format, p);
-		uint32_t words = (arguments.row_bytes + WORD_BYTES - 1) / WORD_BYTES;
+		uint32_t words = words_of_row(format, draw, &arguments);
 		shader_bind(gpu, commands, &gpu->draw[kind_of(format->fourcc, p)], &arguments,
 			sizeof(arguments));
 		gpu->vk.CmdDispatch(commands, (words + GROUP_THREADS - 1) / GROUP_THREADS,

@@ -161,6 +161,15 @@ void ending_kick(struct gpu *gpu)
 		gpu->ending.waiting->stop = true;
 }
 
+static void tell_lost(struct gpu *gpu)
+{
+	void (*fn)(void *data) = gpu->on_lost;
+	gpu->on_lost = NULL;
+	queue_fail_all(gpu);
+	if (fn)
+		fn(gpu->on_lost_data);
+}
+
 static void on_kick(void *data)
 {
 	struct gpu *gpu = data;
@@ -168,7 +177,7 @@ static void on_kick(void *data)
 	if (eventfd_read(gpu->ending.kick_fd, &count) < 0)
 		return;
 	if (gpu->lost)
-		queue_fail_all(gpu);
+		tell_lost(gpu);
 #ifdef SLUICE_FAULTS
 	else if (gpu_fault_early)
 		queue_end_early(gpu);

@@ -8,6 +8,7 @@
 #include "broker/gpu/vk.h"
 
 bool gpu_fault_early;
+void (*gpu_test_instance_hook)(struct vk *vk);
 void (*gpu_test_hook)(struct vk *vk);
 
 /* A thread of the gpu calls too: `nth` is written last and read first. */

@@ -57,6 +57,10 @@ struct gpu_options {
 	uint64_t spin_ns;
 	/* VK_LAYER_KHRONOS_validation; what it calls an error ends the process (abort). For tests. */
 	bool validation;
+	/* On the loop, once: the device was found to be lost, by whatever call, and all work in flight
+	 * has failed. It must not be destroyed from here. May be NULL. */
+	void (*lost)(void *data);
+	void *data;
 };
 
 /**
@@ -181,6 +185,7 @@ struct gpu_draw {
 	struct gpu_picture to;
 	uint32_t number;
 	uint32_t shift; /* pixels that the stripes have wandered to the left */
+	bool only_number; /* the stripes are there, wandered as far: it is enough to draw around the number */
 };
 
 struct gpu_copy {
@@ -232,6 +237,19 @@ void gpu_cancel(struct gpu *gpu, gpu_job job);
 /* Block until a submission has ended, for when memory that it reads is about to go: our own work, so
  * milliseconds. Its done is called from the loop later, unless it is cancelled. */
 void gpu_wait(struct gpu *gpu, gpu_job job);
+
+/* --- Measuring ---------------------------------------------------------------------------------*/
+
+/**
+ * The least that a copy on this device takes: one submission of it, between two buffers made for this, and
+ * the wait for its end by polling; again and again. Nothing else may be in flight (asserted). Blocks.
+ *
+ * rounds         1 to GPU_ROUNDS_MAX
+ * median_ns_out  of one round
+ */
+enum { GPU_ROUNDS_MAX = 1000 };
+int gpu_measure_copy(
+	struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint64_t *median_ns_out);
 
 DEFINE_CLEANUP(struct gpu *, gpu_destroy);
 DEFINE_CLEANUP(struct gpu_buffer *, gpu_buffer_destroy);

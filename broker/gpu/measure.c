@@ -1,5 +1,7 @@
-/* Which way to copy is faster on this device: measured once, at start-up. */
+/* Which way to copy is faster on this device: measured once, at start-up. And how long a copy takes. */
+#include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "broker/gpu/copy.h"
 #include "common/clock.h"
@@ -72,22 +74,19 @@ static int run_once(const struct trial *t, enum copy_way way, uint64_t *ns_out)
 	return r;
 }
 
-/* Nanoseconds for one copy, of the best round. The first one warms up. */
+/* Nanoseconds for one copy, of the best round. One more, before them, warms up. */
 static int measure(const struct trial *t, enum copy_way way, uint64_t *ns_out)
 {
-	uint64_t best = UINT64_MAX, began = clock_ns();
-	for (unsigned i = 0; i <= ROUNDS; i++) {
-		uint64_t ns = 0;
-		int r = run_once(t, way, &ns);
-		if (r < 0)
-			return r;
+	uint64_t best = UINT64_MAX, ns = 0;
+	int r = run_once(t, way, &ns); /* memory and threads are there afterwards */
+	uint64_t began = clock_ns();
+	for (unsigned i = 0; r == 0 && i < ROUNDS && clock_ns() - began < LIMIT_NS; i++) {
+		r = run_once(t, way, &ns);
 		if (ns < best)
 			best = ns;
-		if (clock_ns() - began > LIMIT_NS)
-			break;
 	}
 	*ns_out = best ? best : 1;
-	return 0;
+	return r;
 }
 
 /* Bytes read and written count, as for a memory's bandwidth. */
@@ -96,14 +95,23 @@ static double gb_per_s(uint64_t bytes, uint64_t ns)
 	return 2.0 * (double)bytes / (double)ns;
 }
 
+static int trial_init(struct trial *t)
+{
+	int r = gpu_buffer_create(t->gpu, GPU_PRIVATE, t->bytes, &t->from);
+	return r < 0 ? r : gpu_buffer_create(t->gpu, GPU_PRIVATE, t->bytes, &t->to);
+}
+
+static void trial_finish(struct trial *t)
+{
+	t->from = gpu_buffer_destroy(t->from);
+	t->to = gpu_buffer_destroy(t->to);
+}
+
 static int compare(struct trial *t)
 {
 	struct gpu *gpu = t->gpu;
 	uint64_t command_ns = 0, shader_ns = 0;
-	int r = gpu_buffer_create(gpu, GPU_PRIVATE, t->bytes, &t->from);
-	if (r < 0)
-		return r;
-	r = gpu_buffer_create(gpu, GPU_PRIVATE, t->bytes, &t->to);
+	int r = trial_init(t);
 	if (r < 0)
 		return r;
 	r = measure(t, COPY_BY_COMMAND, &command_ns);
@@ -128,7 +136,29 @@ int measure_copies(struct gpu *gpu)
 		.copies = gpu->info.is_cpu ? CPU_COPIES : GPU_COPIES,
 	};
 	int r = compare(&t);
-	gpu_buffer_destroy(t.from);
-	gpu_buffer_destroy(t.to);
+	trial_finish(&t);
 	return r;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+int gpu_measure_copy(struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint64_t *median_ns_out)
+{
+	uint64_t ns[GPU_ROUNDS_MAX];
+	struct trial t = { .gpu = gpu, .bytes = size_bytes, .copies = 1 };
+	enum copy_way way = gpu->info.copies_by_shader ? COPY_BY_SHADER : COPY_BY_COMMAND;
+	assert(gpu->n_jobs == 0 && rounds > 0 && rounds <= GPU_ROUNDS_MAX);
+	int r = trial_init(&t);
+	for (unsigned i = 0; r == 0 && i < rounds; i++)
+		r = run_once(&t, way, &ns[i]);
+	trial_finish(&t);
+	if (r < 0)
+		return r;
+	qsort(ns, rounds, sizeof(ns[0]), ascending);
+	*median_ns_out = ns[rounds / 2];
+	return 0;
 }

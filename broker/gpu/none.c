@@ -117,6 +117,11 @@ void gpu_wait(struct gpu *gpu, gpu_job job)
 {
 }
 
+int gpu_measure_copy(struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint64_t *median_ns_out)
+{
+	return -ENODEV;
+}
+
 #ifdef SLUICE_FAULTS
 bool gpu_fault_early;
 

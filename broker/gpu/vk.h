@@ -92,7 +92,9 @@ VkResult vk_fault(enum vk_function function);
  * libraries that are loaded now. */
 void vk_keep_loaded(void);
 
-/* Test: called when a device's table is complete, to put other functions in. */
+/* Test: called when an instance's part of the table is complete, and when all of it is, to put other
+ * functions in. */
+extern void (*gpu_test_instance_hook)(struct vk *vk);
 extern void (*gpu_test_hook)(struct vk *vk);
 #else
 #define VK_RAW(vk, name, ...) ((vk)->name(__VA_ARGS__))

@@ -65,3 +65,23 @@ void place_finish(struct place *place)
 	closedir(dir);
 	rmdir(place->dir);
 }
+
+void program_exec(const char *path, const char *name, const char *folder, char *const *argv)
+{
+	char own[512], beside[600];
+	if (path) {
+		execv(path, argv);
+		return;
+	}
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	own[n > 0 ? n : 0] = 0;
+	char *slash = strrchr(own, '/');
+	if (slash) {
+		int len = (int)(slash - own);
+		snprintf(beside, sizeof(beside), "%.*s/%s", len, own, name);
+		execv(beside, argv);
+		snprintf(beside, sizeof(beside), "%.*s/../../%s/%s", len, own, folder, name);
+		execv(beside, argv);
+	}
+	execvp(name, argv);
+}

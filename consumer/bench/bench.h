@@ -2,6 +2,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -32,10 +33,11 @@ int pause_until(uint64_t at_ns, struct failure *failure);
 struct place {
 	char dir[BENCH_PATH_MAX / 2]; /* private, removed at the end */
 	const char *broker;           /* the program's path; NULL: look for it */
+	const char *check;            /* that of sluice-cuda-check, likewise */
 	unsigned n_subjects;          /* that have been started: each has its own socket */
 };
 
-/* Make the directory. place->broker is left alone. */
+/* Make the directory. The programs' paths are left alone. */
 int place_init(struct place *place, struct failure *failure);
 
 /* Remove it, and what the processes under test left in it. */
@@ -46,5 +48,14 @@ struct scene {
 	unsigned consumers;
 	unsigned width;  /* pixels */
 	unsigned height; /* pixels */
-	unsigned fps;
+	unsigned fps;    /* 0: the next frame when everybody has given the last back; gpu only */
+	bool gpu;        /* frames are in GPU memory */
 };
+
+/**
+ * Become another program of ours: the one at `path`, or if that is NULL the one that was built or
+ * installed with this program, else the one in $PATH. Returns only if it cannot be, errno says why.
+ *
+ * folder  where it is in the tree: "consumer/check"
+ */
+void program_exec(const char *path, const char *name, const char *folder, char *const *argv);

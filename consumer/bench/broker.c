@@ -21,40 +21,22 @@ enum {
 
 struct command {
 	const char *program;
+	const char *gpu;
 	char config[BENCH_PATH_MAX];
 	char source[ARGUMENT_MAX];
 };
-
-/* As it is installed or built: beside this program, in the build tree, or in $PATH. */
-static void exec_broker(const char *const program, char *const *argv)
-{
-	static const char *const places[] = { "/sluice-broker", "/../../broker/sluice-broker" };
-	char own[512], path[600];
-	if (program) {
-		execv(program, argv);
-		return;
-	}
-	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
-	own[n > 0 ? n : 0] = 0;
-	char *slash = strrchr(own, '/');
-	for (unsigned i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
-		snprintf(path, sizeof(path), "%.*s%s", (int)(slash - own), own, places[i]);
-		execv(path, argv);
-	}
-	execvp("sluice-broker", argv);
-}
 
 static void broker_main(const struct subject *s, const void *data)
 {
 	const struct command *command = data;
 	const char *argv[] = { "sluice-broker", "--config", command->config, "--socket", s->socket,
-		"--source", command->source, "--gpu", "none", NULL };
+		"--source", command->source, "--gpu", command->gpu, NULL };
 	/* what systemd told us is not for the broker */
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
-	exec_broker(command->program, (char *const *)argv);
+	program_exec(command->program, argv[0], "broker", (char *const *)argv);
 	progress("cannot run %s: %s; name it with --broker PATH",
 		command->program ? command->program : "sluice-broker", strerror(errno));
 	_exit(1);
@@ -68,7 +50,8 @@ static int write_config(const char *path, unsigned clients, struct failure *fail
 		return fail(failure, -errno, "cannot write %s: %s", path, strerror(errno));
 	fprintf(f,
 		"[broker]\nlog-level = warning\n"
-		"[limits]\nclients = %u\nclients-per-user = %u\nfds-per-user = 1048576\n",
+		"[limits]\nclients = %u\nclients-per-user = %u\nfds-per-user = 1048576\n"
+		"[gpu]\nmemory = 8G\n",
 		clients, clients);
 	return fclose(f) == 0 ? 0
 			      : fail(failure, -EIO, "cannot write %s: %s", path, strerror(errno));
@@ -77,10 +60,13 @@ static int write_config(const char *path, unsigned clients, struct failure *fail
 static int broker_start(struct subject **subject_out, struct place *place,
 	const struct scene *scene, struct failure *failure)
 {
-	struct command command = { .program = place->broker };
+	struct command command = {
+		.program = place->broker,
+		.gpu = scene->gpu ? "auto" : "none",
+	};
 	snprintf(command.config, sizeof(command.config), "%s/config", place->dir);
-	snprintf(command.source, sizeof(command.source), "bench=pattern:%ux%u@%u:BGRx",
-		scene->width, scene->height, scene->fps);
+	snprintf(command.source, sizeof(command.source), "bench=pattern:%ux%u@%u:BGRx%s",
+		scene->width, scene->height, scene->fps, scene->gpu ? ":gpu" : "");
 	int r = write_config(command.config, scene->consumers + ROOM, failure);
 	if (r < 0)
 		return r;

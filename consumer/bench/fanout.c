@@ -124,7 +124,9 @@ int figure_fanout(struct report *report, const struct plan *plan, struct failure
 	struct scene scenes[COUNTS_MAX];
 	for (unsigned i = 0; i < plan->n_counts; i++) {
 		unsigned n = plan->counts[i];
-		scenes[i] = (struct scene){ n, SIDE, SIDE, fps_for(n) };
+		scenes[i] = (struct scene){
+			.consumers = n, .width = SIDE, .height = SIDE, .fps = fps_for(n)
+		};
 		int r = measure(&series[i], plan, &scenes[i], failure);
 		if (r < 0)
 			return r;

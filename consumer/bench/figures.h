@@ -13,7 +13,8 @@ enum {
 	FIGURE_COPY = 1 << 3,
 	FIGURE_FIRST = 1 << 4,
 	FIGURE_GSTREAMER = 1 << 5,
-	FIGURE_USUAL = FIGURE_GSTREAMER - 1,
+	FIGURE_GPU = 1 << 6,
+	FIGURE_USUAL = FIGURE_GSTREAMER - 1, /* the others need more than any machine has */
 };
 
 struct plan {
@@ -24,6 +25,10 @@ struct plan {
 	uint64_t watch_ns;  /* without a break, for lost frames */
 	unsigned n_counts;
 	unsigned counts[COUNTS_MAX]; /* consumers */
+	/* the same for gpu */
+	unsigned gpu_rounds;
+	unsigned n_gpu_counts;
+	unsigned gpu_counts[COUNTS_MAX];
 };
 
 /* The cost of the fan-out in each round, and what it is made of. */
@@ -51,3 +56,6 @@ int figure_first(struct report *report, const struct plan *plan, struct failure 
 
 /* gstreamer; only if SLUICE_BENCH_GSTREAMER is set */
 int figure_gstreamer(struct report *report, const struct plan *plan, struct failure *failure);
+
+/* gpu; only where there is a GPU that Vulkan and CUDA know */
+int figure_gpu(struct report *report, const struct plan *plan, struct failure *failure);

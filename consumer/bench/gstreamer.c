@@ -74,7 +74,12 @@ int figure_gstreamer(struct report *report, const struct plan *plan, struct fail
 	static const unsigned rates[] = { FPS, FPS_UNLIMITED };
 	for (unsigned i = 0; i < 2 * sizeof(counts) / sizeof(counts[0]); i++) {
 		struct gstreamer_series series = { 0 };
-		struct scene scene = { counts[i / 2], WIDTH, HEIGHT, rates[i % 2] };
+		struct scene scene = {
+			.consumers = counts[i / 2],
+			.width = WIDTH,
+			.height = HEIGHT,
+			.fps = rates[i % 2],
+		};
 		int r = measure(&series, plan, &scene, failure);
 		if (r < 0)
 			return r;

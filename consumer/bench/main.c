@@ -38,6 +38,7 @@ static const struct step {
 #ifdef HAVE_GSTREAMER
 	{ FIGURE_GSTREAMER, figure_gstreamer },
 #endif
+	{ FIGURE_GPU, figure_gpu },
 };
 
 static int measure(struct report *report, const struct plan *plan, struct failure *failure)
@@ -60,6 +61,23 @@ static int measure(struct report *report, const struct plan *plan, struct failur
 	return 0;
 }
 
+/* Other numbers of consumers make sense where each has a context on the GPU. */
+static void plan_gpu(struct plan *plan, const struct options *o)
+{
+	static const unsigned counts[] = { 1, 4, 16 }, counts_quick[] = { 1, 2 };
+	plan->gpu_rounds = o->is_quick ? 1 : o->gpu_rounds;
+	if (o->has_counts) {
+		plan->n_gpu_counts = plan->n_counts;
+		memcpy(plan->gpu_counts, plan->counts, sizeof(plan->counts));
+	} else if (o->is_quick) {
+		plan->n_gpu_counts = sizeof(counts_quick) / sizeof(counts_quick[0]);
+		memcpy(plan->gpu_counts, counts_quick, sizeof(counts_quick));
+	} else {
+		plan->n_gpu_counts = sizeof(counts) / sizeof(counts[0]);
+		memcpy(plan->gpu_counts, counts, sizeof(counts));
+	}
+}
+
 static struct plan plan_for(const struct options *o, struct place *place)
 {
 	struct plan plan = {
@@ -73,19 +91,20 @@ static struct plan plan_for(const struct options *o, struct place *place)
 	memcpy(plan.counts, o->counts, sizeof(plan.counts));
 	if (o->is_quick && plan.n_counts > 2)
 		plan.n_counts = 2;
+	plan_gpu(&plan, o);
 	return plan;
 }
 
 static int run(const struct options *o, struct failure *failure)
 {
-	struct place place = { .broker = o->broker };
+	struct place place = { .broker = o->broker, .check = o->check };
 	int r = place_init(&place, failure);
 	if (r < 0)
 		return r;
 	struct plan plan = plan_for(o, &place);
 	struct report report = {
 		.is_quick = o->is_quick,
-		.rounds = plan.rounds,
+		.rounds = plan.figures == FIGURE_GPU ? plan.gpu_rounds : plan.rounds,
 		.round_seconds = (double)plan.window_ns / NS_PER_S,
 		.watch_seconds = (double)plan.watch_ns / NS_PER_S,
 	};

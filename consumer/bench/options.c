@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SECONDS_MAX = 600, ROUNDS_DEFAULT = 20, SECONDS_DEFAULT = 10 };
+enum { SECONDS_MAX = 600, ROUNDS_DEFAULT = 20, GPU_ROUNDS_DEFAULT = 5, SECONDS_DEFAULT = 10 };
 
-enum { HELP = 1, VERSION, QUICK, ONLY, CONSUMERS, SECONDS, ROUNDS, JSON, BROKER };
+enum { HELP = 1, VERSION, QUICK, ONLY, CONSUMERS, SECONDS, ROUNDS, JSON, BROKER, CHECK };
 
 static const struct option long_options[] = {
 	{ "help", no_argument, NULL, HELP },
@@ -21,11 +21,13 @@ static const struct option long_options[] = {
 	{ "rounds", required_argument, NULL, ROUNDS },
 	{ "json", required_argument, NULL, JSON },
 	{ "broker", required_argument, NULL, BROKER },
+	{ "check", required_argument, NULL, CHECK },
 	{ 0 },
 };
 
 static const struct options defaults = {
 	.rounds = ROUNDS_DEFAULT,
+	.gpu_rounds = GPU_ROUNDS_DEFAULT,
 	.seconds = SECONDS_DEFAULT,
 	.n_counts = 4,
 	.counts = { 1, 10, 100, 1000 },
@@ -55,10 +57,18 @@ static int set_number(const char *name, const char *text, unsigned max, unsigned
 	return -EINVAL;
 }
 
+static int set_rounds(struct options *o, const char *text)
+{
+	int r = set_number("rounds", text, ROUNDS_MAX, &o->rounds);
+	o->gpu_rounds = o->rounds;
+	return r;
+}
+
 static int set_counts(struct options *o, const char *text)
 {
 	const char *at = text;
 	o->n_counts = 0;
+	o->has_counts = true;
 	while (o->n_counts < COUNTS_MAX) {
 		at = read_number(at, BENCH_CONSUMERS_MAX, &o->counts[o->n_counts]);
 		if (!at)
@@ -76,15 +86,15 @@ static int set_counts(struct options *o, const char *text)
 
 static int set_figure(struct options *o, const char *text)
 {
-	static const char *const names[] = { "cpu", "latency", "size", "copy", "first",
-		"gstreamer" };
+	static const char *const names[] = { "cpu", "latency", "size", "copy", "first", "gstreamer",
+		"gpu" };
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], text) == 0) {
 			o->figures |= 1u << i;
 			return 0;
 		}
-	progress("--only \"%.64s\": it is cpu, latency, size, copy, first or gstreamer; may "
-		 "be given again",
+	progress("--only \"%.64s\": it is cpu, latency, size, copy, first, gstreamer or "
+		 "gpu; may be given again",
 		text);
 	return -EINVAL;
 }
@@ -108,12 +118,15 @@ static int set_option(struct options *o, int option, const char *arg)
 	case SECONDS:
 		return set_number("seconds", arg, SECONDS_MAX, &o->seconds);
 	case ROUNDS:
-		return set_number("rounds", arg, ROUNDS_MAX, &o->rounds);
+		return set_rounds(o, arg);
 	case JSON:
 		o->json = arg;
 		return 0;
 	case BROKER:
 		o->broker = arg;
+		return 0;
+	case CHECK:
+		o->check = arg;
 		return 0;
 	default:
 		progress("see sluice-bench --help");

@@ -10,6 +10,8 @@
 #include "consumer/bench/stats.h"
 #include "consumer/json.h"
 
+enum { WHAT_WIDTH = 46 }; /* columns, at least */
+
 static bool has_ratio(const struct row *row)
 {
 	return row->beside_name && row->beside > 0;
@@ -27,6 +29,10 @@ bool row_is_met(const struct row *row)
 		return has_ratio(row) && ratio_of(row) <= row->bound;
 	case TARGET_RATIO_AT_LEAST:
 		return has_ratio(row) && ratio_of(row) >= row->bound;
+	case TARGET_AT_MOST:
+		return row->measured <= row->bound;
+	case TARGET_AT_LEAST:
+		return row->measured >= row->bound;
 	case TARGET_ZERO:
 		return row->measured == 0;
 	default:
@@ -81,13 +87,26 @@ static const char *target_text(const struct row *row, char *buf, size_t size)
 		[TARGET_NONE] = "",
 		[TARGET_RATIO_AT_MOST] = "at most %.2f",
 		[TARGET_RATIO_AT_LEAST] = "at least %.2f",
+		[TARGET_AT_MOST] = "at most %.0f %s",
+		[TARGET_AT_LEAST] = "at least %.0f %s",
 		[TARGET_ZERO] = "none",
 	};
-	snprintf(buf, size, form[row->target], row->bound);
+	snprintf(buf, size, form[row->target], row->bound, row->unit);
 	return buf;
 }
 
-static void print_row(const struct row *row, FILE *out)
+/* As wide as the longest of them needs. */
+static int what_width(const struct report *report)
+{
+	int width = WHAT_WIDTH;
+	for (unsigned i = 0; i < report->n_rows; i++) {
+		int n = (int)strlen(report->rows[i].what);
+		width = n > width ? n : width;
+	}
+	return width;
+}
+
+static void print_row(const struct row *row, int width, FILE *out)
 {
 	char measured[32], beside[48] = "", ratio[48] = "", target[32];
 	bool is_whole = row->target == TARGET_ZERO;
@@ -99,8 +118,8 @@ static void print_row(const struct row *row, FILE *out)
 		snprintf(ratio, sizeof(ratio), "%.2f (%.2f to %.2f)", ratio_of(row), row->ratio_low,
 			row->ratio_high);
 	target_text(row, target, sizeof(target));
-	fprintf(out, "%-9s %-46s %13s %15s  %-22s %-14s%s\n", row->figure, row->what, measured,
-		beside, ratio, target,
+	fprintf(out, "%-9s %-*s %13s %15s  %-22s %-18s%s\n", row->figure, width, row->what,
+		measured, beside, ratio, target,
 		row->target == TARGET_NONE ? ""
 		: row_is_met(row)          ? "met"
 					   : "missed");
@@ -108,13 +127,14 @@ static void print_row(const struct row *row, FILE *out)
 
 void report_print(const struct report *report, FILE *out)
 {
-	fprintf(out, "%-9s %-46s %13s %15s  %-22s %s\n", "figure", "of", "measured", "beside it",
-		"ratio (half of rounds)", "target");
+	int width = what_width(report);
+	fprintf(out, "%-9s %-*s %13s %15s  %-22s %s\n", "figure", width, "of", "measured",
+		"beside it", "ratio (half of rounds)", "target");
 	for (unsigned i = 0; i < report->n_rows; i++) {
 		const struct row *row = &report->rows[i];
 		if (i > 0 && strcmp(row->figure, row[-1].figure) != 0)
 			fputc('\n', out);
-		print_row(row, out);
+		print_row(row, width, out);
 	}
 	if (report->is_quick)
 		fputs("\n--quick: too short to be believed; it shows that everything runs.\n", out);
@@ -127,6 +147,8 @@ static void write_target(struct json *json, const struct row *row)
 	static const char *const kind[] = {
 		[TARGET_RATIO_AT_MOST] = "at_most",
 		[TARGET_RATIO_AT_LEAST] = "at_least",
+		[TARGET_AT_MOST] = "value_at_most",
+		[TARGET_AT_LEAST] = "value_at_least",
 		[TARGET_ZERO] = "value",
 	};
 	if (row->target == TARGET_NONE)

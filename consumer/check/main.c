@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "consumer/check/options.h"
 #include "consumer/check/reader.h"
 #include "consumer/check/report.h"
 
-enum { TURN_MS = 100, HELD_MAX = 16 };
+enum { TURN_MS = 100, HELD_MAX = 16, NOTE_MAX = 1024 };
 
 /* A frame that is kept for a while, to be read at the end of it. */
 struct held {
@@ -26,32 +27,52 @@ struct check {
 	struct sluice *conn;
 	struct sluice_view *view;
 	struct reader *reader;
-	uint64_t began_ns; /* to subscribe */
-	uint64_t last_seq;
+	uint64_t began_ns;   /* to subscribe */
+	uint64_t last_seq;   /* 0: none yet */
+	char note[NOTE_MAX]; /* of the view, as it was told last */
 	unsigned n_held;
 	struct held held[HELD_MAX]; /* the oldest first */
 	struct tally tally;
 };
 
-static volatile sig_atomic_t is_told_to_end, is_told_to_begin;
+static volatile sig_atomic_t is_told_to_end, is_told_to_report;
 
 static void on_end(int signo)
 {
 	is_told_to_end = 1;
 }
 
-static void on_begin(int signo)
+static void on_report(int signo)
 {
-	is_told_to_begin = 1;
+	is_told_to_report = 1;
 }
 
-/* Without SA_RESTART: what waits comes back. */
+/* Without SA_RESTART: what waits comes back. Whoever started us may have kept SIGUSR1 for us until
+ * we can take it. */
 static void catch_signals(void)
 {
-	struct sigaction end = { .sa_handler = on_end }, begin = { .sa_handler = on_begin };
+	struct sigaction end = { .sa_handler = on_end }, report = { .sa_handler = on_report };
+	sigset_t ours;
 	sigaction(SIGINT, &end, NULL);
 	sigaction(SIGTERM, &end, NULL);
-	sigaction(SIGUSR1, &begin, NULL);
+	sigaction(SIGUSR1, &report, NULL);
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGUSR1);
+	sigprocmask(SIG_UNBLOCK, &ours, NULL);
+}
+
+static bool is_over(const struct check *c)
+{
+	const struct options *o = &c->options;
+	return is_told_to_end || (o->frames && c->tally.frames >= o->frames) ||
+	       (o->time_ns && clock_ns() - c->began_ns >= o->time_ns);
+}
+
+static void report(struct check *c)
+{
+	tally_note_view(&c->tally, c->view);
+	if (!c->options.quiet)
+		report_print(&c->tally, c->options.json);
 }
 
 /* --- One frame --------------------------------------------------------------------------------*/
@@ -96,12 +117,13 @@ static void judge(struct check *c, const struct facts *f)
 	uint32_t number = 0;
 	enum stamp_result result = stamp_read_rows(
 		c->reader->pixels, f->rows.bytes, f->rows.step, f->rows.block, &number);
-	if (c->tally.frames > 1 && f->frame.seq <= c->last_seq)
+	if (f->frame.seq <= c->last_seq)
 		tell_backwards(c, f->frame.seq);
 	c->last_seq = f->frame.seq;
-	if (!f->is_valid)
-		c->tally.revoked++;
-	else if (result != STAMP_OK || number != (uint32_t)f->frame.seq)
+	c->tally.early += f->frame.copied_ns == 0;
+	c->tally.frames += f->is_valid;
+	c->tally.revoked += !f->is_valid;
+	if (f->is_valid && (result != STAMP_OK || number != (uint32_t)f->frame.seq))
 		tell_wrong(c, f, result, number);
 }
 
@@ -109,6 +131,26 @@ static void release_after(struct check *c, struct sluice_frame *frame)
 {
 	if (sluice_frame_release_after(frame, c->reader->stream) < 0)
 		errx(EXIT_FAILURE, "%s", sluice_error(c->conn));
+}
+
+/* The GPU waits for a broker that hangs: nothing can be ended in order. */
+static _Noreturn void leave_stuck(struct check *c, const struct facts *f)
+{
+	warnx("frame %" PRIu64 " was announced, and its pixels do not come: the broker hangs",
+		f->frame.seq);
+	report(c);
+	_exit(EXIT_FAILURE);
+}
+
+static int wait_for_pixels(struct check *c, const struct facts *f)
+{
+	int r;
+	do
+		r = c->reader->ops->wait(c->reader, c->conn, c->view);
+	while (r == -ETIMEDOUT && !is_over(c));
+	if (r == -ETIMEDOUT)
+		leave_stuck(c, f);
+	return r;
 }
 
 /* Read it, and give it back: reserved holds need no look at their validity, so the stream that reads
@@ -121,7 +163,7 @@ static int read_and_release(struct check *c, struct sluice_frame *frame, struct 
 	if (r == 0 && is_early)
 		release_after(c, frame);
 	if (r == 0)
-		r = c->reader->ops->wait(c->reader, c->conn, c->view);
+		r = wait_for_pixels(c, f);
 	uint64_t now = clock_ns();
 	f->is_valid = is_early || sluice_frame_valid(frame);
 	if (o->release_after && !is_early && r == 0)
@@ -153,20 +195,13 @@ static int check_frame(struct check *c, struct sluice_frame *frame)
 		return r;
 	if (r < 0)
 		cannot_read(c, &f, r);
-	if (c->tally.frames++ == 0)
+	if (c->tally.first_ns == 0)
 		c->tally.first_ns = clock_ns() - c->began_ns;
 	judge(c, &f);
 	return 0;
 }
 
 /* --- All frames -------------------------------------------------------------------------------*/
-
-static bool is_over(const struct check *c)
-{
-	const struct options *o = &c->options;
-	return is_told_to_end || (o->frames && c->tally.frames >= o->frames) ||
-	       (o->time_ns && clock_ns() - c->began_ns >= o->time_ns);
-}
 
 /* How long nothing needs to be done. */
 static int idle_ms(const struct check *c)
@@ -224,12 +259,24 @@ static int read_next(struct check *c)
 	return r < 0 ? r : 1;
 }
 
-/* A SIGUSR1: several of these are measured together from when all have begun. */
-static void begin_span(struct check *c)
+/* Why the view is less than was asked for: at first, or since its memory was imported. */
+static void tell_note(struct check *c)
 {
-	if (!is_told_to_begin)
+	const char *note = sluice_view_note(c->view);
+	if (strncmp(note, c->note, sizeof(c->note) - 1) == 0)
 		return;
-	is_told_to_begin = 0;
+	snprintf(c->note, sizeof(c->note), "%s", note);
+	if (note[0])
+		warnx("%s", note);
+}
+
+/* A SIGUSR1: several of these are measured together from when all have their first frame. */
+static void report_when_told(struct check *c)
+{
+	if (!is_told_to_report || c->tally.frames == 0)
+		return;
+	is_told_to_report = 0;
+	report(c);
 	span_begin(&c->tally.span);
 }
 
@@ -237,7 +284,8 @@ static void begin_span(struct check *c)
 static int run(struct check *c)
 {
 	while (!is_over(c)) {
-		begin_span(c);
+		report_when_told(c);
+		tell_note(c);
 		int r = take_frames(c);
 		if (r >= 0)
 			r = read_next(c);
@@ -294,19 +342,40 @@ static void begin(struct check *c)
 	c->began_ns = clock_ns();
 	if (sluice_subscribe(c->conn, c->options.stream, &c->options.request, &c->view) < 0)
 		errx(EXIT_FAILURE, "%s", sluice_error(c->conn));
-	if (sluice_view_note(c->view)[0])
-		warnx("%s", sluice_view_note(c->view));
+	tell_note(c);
 	span_begin(&c->tally.span);
 }
 
 /* What the library has in the GPU goes before what it is in. */
 static void end(struct check *c)
 {
+	uint64_t began = clock_ns();
+	tally_note_view(&c->tally, c->view);
 	for (unsigned i = 0; i < c->n_held; i++)
 		sluice_frame_release(c->held[i].frame);
 	sluice_unsubscribe(c->view);
 	sluice_close(c->conn);
+	c->tally.end_ns = clock_ns() - began;
 	reader_destroy(c->reader);
+}
+
+/* The broker or the view has gone. */
+static void tell_lost(struct check *c)
+{
+	warnx("%s", sluice_error(c->conn));
+	if (c->tally.span.frames > 0)
+		c->tally.lost_ns = clock_ns() - c->tally.span.last_ns;
+}
+
+/* None was verified. */
+static void tell_none(const struct check *c)
+{
+	if (c->tally.revoked > 0)
+		warnx("each of %" PRIu64 " frames was taken back before it was read: give "
+		      "--reserved, or no --hold",
+			c->tally.revoked);
+	else
+		warnx("no frame of %s came: `sluice ls` shows what it is doing", c->options.stream);
 }
 
 int main(int argc, char **argv)
@@ -317,12 +386,12 @@ int main(int argc, char **argv)
 	begin(&c);
 	int r = run(&c);
 	if (r < 0)
-		warnx("%s", sluice_error(c.conn));
-	if (!c.options.quiet)
-		report_print(&c.tally, c.view, c.options.json);
-	if (r == 0 && c.tally.frames == 0)
-		warnx("no frame of %s came: `sluice ls` shows what it is doing", c.options.stream);
-	bool is_good = r == 0 && c.tally.frames > 0 && c.tally.wrong == 0 && c.tally.backwards == 0;
+		tell_lost(&c);
+	else if (c.tally.frames == 0)
+		tell_none(&c);
 	end(&c);
+	if (!c.options.quiet)
+		report_print(&c.tally, c.options.json);
+	bool is_good = r == 0 && c.tally.frames > 0 && c.tally.wrong == 0 && c.tally.backwards == 0;
 	return is_good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

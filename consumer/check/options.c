@@ -27,7 +27,7 @@ static const char help[] =
 	"how long it took until the pixels were read.\n"
 	"\n"
 	"  --stream NAME        which stream: `sluice ls` lists them\n"
-	"  -n, --frames N       end after so many frames; else at a signal\n"
+	"  -n, --frames N       end after so many frames were verified; else at a signal\n"
 	"  -t, --time SECONDS   end after that time\n"
 	"  --memory KIND        cuda (default); vulkan: a device of its own on the same GPU;\n"
 	"                       host: plain memory\n"

@@ -15,6 +15,7 @@ enum {
 	READER_ROW_MAX = STAMP_BITS * 16 * 4, /* bytes: the largest block, the widest pixel */
 	READER_BYTES_MAX = STAMP_BANDS * READER_ROW_MAX,
 	READER_TEXT_MAX = 512,
+	READER_TURN_MS = 100,
 };
 
 struct reader;
@@ -37,7 +38,7 @@ struct reader_ops {
 	int (*begin)(
 		struct reader *reader, struct sluice_frame *frame, const struct reader_rows *rows);
 	/* Until they are there. -ECONNRESET: the broker or the view is gone, and the pixels may be
-	 * no whole frame. */
+	 * no whole frame; -ETIMEDOUT: not within READER_TURN_MS, call it again. */
 	int (*wait)(struct reader *reader, struct sluice *conn, struct sluice_view *view);
 	struct reader *(*destroy)(struct reader *reader);
 };

@@ -97,7 +97,7 @@ static int cuda_wait(struct reader *reader, struct sluice *conn, struct sluice_v
 	CUresult result;
 	/* what waits on the GPU may wait for a broker that has died: the library sees to that */
 	if (sluice_view_readiness(view) == SLUICE_TIMELINE)
-		return sluice_view_sync(view, r->stream, -1);
+		return sluice_view_sync(view, r->stream, READER_TURN_MS);
 	do
 		result = r->cu->cuStreamQuery(r->stream);
 	while (result == CUDA_ERROR_NOT_READY);

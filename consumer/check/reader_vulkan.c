@@ -115,12 +115,14 @@ static int vulkan_begin(
 static int vulkan_wait(struct reader *reader, struct sluice *conn, struct sluice_view *view)
 {
 	struct vulkan *vk = &of(reader)->vk;
-	uint64_t spin_until = clock_ns() + spin_ns;
+	uint64_t begun = clock_ns(), until = begun + READER_TURN_MS * NS_PER_MS;
 	int r = 0;
 	VkResult result = vk->GetFenceStatus(vk->device, vk->fence);
-	while (result == VK_NOT_READY && clock_ns() < spin_until)
+	while (result == VK_NOT_READY && clock_ns() < begun + spin_ns)
 		result = vk->GetFenceStatus(vk->device, vk->fence);
 	while (result == VK_NOT_READY || result == VK_TIMEOUT) {
+		if (clock_ns() >= until)
+			return -ETIMEDOUT;
 		if (r >= 0)
 			r = sluice_dispatch(conn);
 		result = vk->WaitForFences(vk->device, 1, &vk->fence, VK_TRUE, nap_ns);

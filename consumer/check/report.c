@@ -18,7 +18,7 @@ static uint64_t cpu_ns(void)
 void span_begin(struct span *span)
 {
 	span->frames = 0;
-	span->captured.n = span->published.n = span->received.n = 0;
+	span->read.n = span->copy.n = span->receive.n = span->fetch.n = 0;
 	span->cpu_ns = cpu_ns();
 }
 
@@ -27,9 +27,17 @@ void span_add(struct span *span, const struct sluice_frame *frame, uint64_t now_
 	if (span->frames++ == 0)
 		span->first_ns = now_ns;
 	span->last_ns = now_ns;
-	samples_add(&span->captured, frame->captured_ns, now_ns);
-	samples_add(&span->published, frame->published_ns, frame->received_ns);
-	samples_add(&span->received, frame->received_ns, now_ns);
+	samples_add(&span->read, frame->captured_ns, now_ns);
+	samples_add(&span->copy, frame->captured_ns, frame->published_ns);
+	samples_add(&span->receive, frame->published_ns, frame->received_ns);
+	samples_add(&span->fetch, frame->received_ns, now_ns);
+}
+
+void tally_note_view(struct tally *tally, const struct sluice_view *view)
+{
+	tally->granted.memory = sluice_view_memory(view);
+	tally->granted.readiness = sluice_view_readiness(view);
+	sluice_view_get_stats(view, &tally->granted.stats);
 }
 
 static const char *memory_word(enum sluice_memory memory)
@@ -61,21 +69,29 @@ static void print_json_samples(const char *name, const struct samples *s)
 		samples_us(s, 0.5), samples_us(s, 0.9), samples_us(s, 0.99), samples_us(s, 1));
 }
 
-static void print_json(const struct tally *t, const struct sluice_view *view,
-	const struct sluice_view_stats *stats)
+static double ms(uint64_t ns)
 {
+	return (double)ns / (double)NS_PER_MS;
+}
+
+static void print_json(const struct tally *t)
+{
+	const struct granted *g = &t->granted;
 	printf("{\"frames\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"torn\":%" PRIu64
-	       ",\"backwards\":%" PRIu64 ",\"revoked\":%" PRIu64 ",\"missed\":%" PRIu64,
-		t->frames, t->wrong, t->torn, t->backwards, t->revoked, stats->missed);
-	printf(",\"counted\":%" PRIu64
-	       ",\"fps\":%.1f,\"cpu_us\":%.1f,\"start_ms\":%.2f,\"first_ms\":%.2f",
-		t->span.frames, rate(&t->span), cpu_per_frame_us(&t->span),
-		(double)t->start_ns / 1e6, (double)t->first_ns / 1e6);
-	printf(",\"memory\":\"%s\",\"readiness\":\"%s\"", memory_word(sluice_view_memory(view)),
-		readiness_word(sluice_view_readiness(view)));
-	print_json_samples("read_us", &t->span.captured);
-	print_json_samples("receive_us", &t->span.published);
-	print_json_samples("fetch_us", &t->span.received);
+	       ",\"backwards\":%" PRIu64 ",\"revoked\":%" PRIu64 ",\"missed\":%" PRIu64
+	       ",\"early\":%" PRIu64,
+		t->frames, t->wrong, t->torn, t->backwards, t->revoked, g->stats.missed, t->early);
+	printf(",\"counted\":%" PRIu64 ",\"fps\":%.1f,\"cpu_us\":%.1f", t->span.frames,
+		rate(&t->span), cpu_per_frame_us(&t->span));
+	printf(",\"start_ms\":%.2f,\"import_ms\":%.2f,\"first_ms\":%.2f", ms(t->start_ns),
+		ms(g->stats.import_ns), ms(t->first_ns));
+	printf(",\"lost_ms\":%.2f,\"end_ms\":%.2f", ms(t->lost_ns), ms(t->end_ns));
+	printf(",\"memory\":\"%s\",\"readiness\":\"%s\"", memory_word(g->memory),
+		readiness_word(g->readiness));
+	print_json_samples("read_us", &t->span.read);
+	print_json_samples("copy_us", &t->span.copy);
+	print_json_samples("receive_us", &t->span.receive);
+	print_json_samples("fetch_us", &t->span.fetch);
 	puts("}");
 }
 
@@ -85,32 +101,35 @@ static void print_samples(const char *name, const struct samples *s)
 		samples_us(s, 0.5), samples_us(s, 0.9), samples_us(s, 0.99), samples_us(s, 1));
 }
 
-static void print_words(const struct tally *t, const struct sluice_view *view,
-	const struct sluice_view_stats *stats)
+static void print_words(const struct tally *t)
 {
+	const struct granted *g = &t->granted;
 	printf("%" PRIu64 " frames, %" PRIu64 " wrong (%" PRIu64 " of them torn), %" PRIu64
 	       " out of order, %" PRIu64 " revoked, %" PRIu64 " missed\n",
-		t->frames, t->wrong, t->torn, t->backwards, t->revoked, stats->missed);
+		t->frames, t->wrong, t->torn, t->backwards, t->revoked, g->stats.missed);
 	printf("%s memory, %s: %.1f frames/s, %.1f us of processor time for each; the first came "
-	       "%.2f ms after subscribing\n",
-		memory_word(sluice_view_memory(view)), readiness_word(sluice_view_readiness(view)),
-		rate(&t->span), cpu_per_frame_us(&t->span), (double)t->first_ns / 1e6);
-	print_samples("copy submitted until pixels read", &t->span.captured);
-	print_samples("  of it: published until received", &t->span.published);
-	print_samples("  of it: received until read", &t->span.received);
+	       "%.2f ms after subscribing, %.2f ms of it for the import\n",
+		memory_word(g->memory), readiness_word(g->readiness), rate(&t->span),
+		cpu_per_frame_us(&t->span), ms(t->first_ns), ms(g->stats.import_ns));
+	print_samples("copy submitted until pixels read", &t->span.read);
+	print_samples("  of it: submitted until published", &t->span.copy);
+	print_samples("  of it: published until received", &t->span.receive);
+	print_samples("  of it: received until read", &t->span.fetch);
+	if (t->lost_ns)
+		printf("the end was noticed %.2f ms after the last frame, and took %.2f ms\n",
+			ms(t->lost_ns), ms(t->end_ns));
 }
 
-void report_print(struct tally *tally, const struct sluice_view *view, bool as_json)
+void report_print(struct tally *tally, bool as_json)
 {
-	struct sluice_view_stats stats;
-	sluice_view_get_stats(view, &stats);
-	samples_sort(&tally->span.captured);
-	samples_sort(&tally->span.published);
-	samples_sort(&tally->span.received);
+	samples_sort(&tally->span.read);
+	samples_sort(&tally->span.copy);
+	samples_sort(&tally->span.receive);
+	samples_sort(&tally->span.fetch);
 	if (as_json)
-		print_json(tally, view, &stats);
+		print_json(tally);
 	else
-		print_words(tally, view, &stats);
+		print_words(tally);
 	if (fflush(stdout) != 0)
 		err(EXIT_FAILURE, "cannot write the report");
 }

@@ -31,8 +31,8 @@ static const char help[] =
 	"                     $XDG_RUNTIME_DIR/sluice-0\n"
 	"  --help             this text\n"
 	"\n"
-	"A view that nobody wants is not made: PUBLISHED stands still, BYTES are freed after a while.\n"
-	"REASON says how its frames are made, or why they cannot be.\n"
+	"MADE says whether frames of a view are made now: of one that nobody wants they are not, and\n"
+	"its BYTES are freed after a while. REASON says how they are made, or why not.\n"
 	"\n"
 	"How to read the columns of a client:\n"
 	"  MEMORY   host, or opaque-fd (of a GPU) and when its frames are handed over\n"
@@ -145,6 +145,7 @@ static void add_view(struct picture *p, const char *stream, const Sluice__ViewSt
 	table_add(t, "%s", stream);
 	table_add(t, "%u", view->view);
 	table_add(t, "%s", status_memory_word(view->memory));
+	table_add(t, "%s", view->running ? "yes" : "no");
 	table_add(t, "%s", picture_word(view->fourcc, view->width, view->height).text);
 	table_add(t, "%u", view->generation);
 	table_add(t, "%u", view->slots);
@@ -270,7 +271,7 @@ static int print_tables(struct sluice *conn)
 	struct picture p = {
 		.gpus = table_create("GPU POOLS >IN-USE HOW"),
 		.streams = table_create("STREAM STATE PICTURE SOURCE WHY"),
-		.views = table_create("STREAM >VIEW MEMORY PICTURE >GENERATION >SLOTS >BYTES "
+		.views = table_create("STREAM >VIEW MEMORY MADE PICTURE >GENERATION >SLOTS >BYTES "
 				      ">PUBLISHED >NO-SLOT >REFUSED >SUPERSEDED >COPY-P50 "
 				      ">COPY-P99 REASON"),
 		.clients = table_create(

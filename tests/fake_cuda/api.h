@@ -29,6 +29,7 @@ CUDA_EXPORT tcuCtxPushCurrent_v2 cuCtxSetCurrent;
 CUDA_EXPORT CUresult cuCtxGetCurrent(CUcontext *pctx);
 CUDA_EXPORT tcuCtxGetDevice cuCtxGetDevice;
 CUDA_EXPORT CUresult cuCtxSynchronize(void);
+CUDA_EXPORT CUresult cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority);
 CUDA_EXPORT tcuCtxSetLimit cuCtxSetLimit;
 CUDA_EXPORT tcuDevicePrimaryCtxRetain cuDevicePrimaryCtxRetain;
 CUDA_EXPORT tcuDevicePrimaryCtxRelease cuDevicePrimaryCtxRelease;

@@ -1,6 +1,5 @@
 /* Copies and fills. Each is a rectangle that a stream moves; a synchronous one is waited for. */
 #include <string.h>
-#include <time.h>
 
 #include "tests/fake_cuda/api.h"
 
@@ -32,19 +31,12 @@ struct fill {
 	int value;
 };
 
-static void sleep_us(unsigned us)
-{
-	struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
-	nanosleep(&ts, NULL);
-}
-
 /* Rows, so that padding is neither read nor written. */
 static void run_copy(struct op *op)
 {
 	const struct copy *copy = (const struct copy *)op;
 	const struct rect *rect = &copy->rect;
-	if (copy->us)
-		sleep_us(copy->us);
+	sleep_us(copy->us);
 	const struct place *dst = &rect->at[SIDE_DST], *src = &rect->at[SIDE_SRC];
 	for (size_t y = 0; y < rect->height; y++)
 		memmove(pointer_to(dst->addr + y * dst->pitch),

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/fake_cuda/api.h"
@@ -42,6 +43,13 @@ void state_wait(void)
 void state_changed(void)
 {
 	pthread_cond_broadcast(&changed);
+}
+
+void sleep_us(unsigned us)
+{
+	struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
+	if (us > 0)
+		nanosleep(&ts, NULL);
 }
 
 /* The driver does not live through fork(), and its lock may be held for ever in the child. */

@@ -40,6 +40,7 @@ static void run_wait(struct op *op)
 static void run_signal(struct op *op)
 {
 	const struct point *point = (const struct point *)op;
+	sleep_us(record_late_us());
 	if (fake_timeline_raise_counter(counter_of(point), point->value) == 0)
 		return;
 	state_lock();

@@ -69,8 +69,13 @@ void record_left_fd(int fd);
 /* What FAKE_CUDA_FAIL says of this call of that function. */
 CUresult record_fault(const char *call);
 
-/* Microseconds that an asynchronous copy takes at least. */
+/* Microseconds that an asynchronous copy takes at least, and those that a signal and the return from
+ * a callback take. */
 unsigned record_copy_us(void);
+unsigned record_late_us(void);
+
+/* Streams of equal priority share one queue, in which work that waits holds up what comes after. */
+bool record_one_queue(void);
 
 /* --- device.c ------------------------------------------------------------------------------- */
 
@@ -203,6 +208,7 @@ struct op {
 	CUresult
 		status; /* when it runs: CUDA_ERROR_CONTEXT_IS_DESTROYED if the context is ending */
 	bool always;    /* even then */
+	bool returning; /* a callback that has done its work, and is still the thread's */
 	struct allocation *uses[2];
 	void (*run)(struct op *op); /* in the stream's thread, without the lock */
 	void (*end)(struct op *op); /* with the lock; may be NULL. Then the op is freed */
@@ -210,6 +216,7 @@ struct op {
 
 struct CUstream_st {
 	struct object object;
+	int priority;      /* the greatest is the least number */
 	bool legacy;       /* waits for the NULL stream, and that for it */
 	bool closed;       /* the thread ends when it has nothing to do */
 	struct op *oldest; /* the one that runs, if any does */
@@ -226,6 +233,11 @@ uint64_t stream_push(CUstream s, struct op *op);
 
 /* Until all that was pushed before is over. Lets go of the lock meanwhile. */
 void stream_wait(CUstream s);
+
+/* As above, of all streams of a context, also those that were destroyed; and without callbacks that
+ * only return. */
+void stream_wait_all(CUcontext ctx);
+void stream_wait_device(CUcontext ctx);
 
 /* What is queued is skipped as far as it may be; returns when all streams of it are idle. */
 void stream_end_all(CUcontext ctx);
@@ -250,3 +262,6 @@ void state_changed(void);
 
 void state_lock(void);
 void state_unlock(void);
+
+/* Without the lock. */
+void sleep_us(unsigned us);

@@ -168,6 +168,8 @@ static CUresult free_at(const struct call *call, uintptr_t addr, bool host)
 	if (a->users > 0)
 		record_misuse(call->name, "0x%llx is used by %u queued operations",
 			(unsigned long long)addr, a->users);
+	if (a->kind == ALLOCATION_MAPPED)
+		stream_wait_device(call->ctx); /* the real one may, and nothing says when not */
 	record_count(a->kind == ALLOCATION_MAPPED ? COUNT_UNMAPPED : COUNT_FREES);
 	allocation_end(a);
 	return CUDA_SUCCESS;

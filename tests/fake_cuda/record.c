@@ -4,6 +4,8 @@
  *	FAKE_CUDA_LOG=PATH        a line for each misuse, and one with all counts at exit
  *	FAKE_CUDA_FAIL=RULES      function=result[@nth[+]], separated by commas; without @: always
  *	FAKE_CUDA_COPY_US=N       asynchronous copies take at least so long
+ *	FAKE_CUDA_LATE_US=N       signals and the return from callbacks do
+ *	CUDA_DEVICE_MAX_CONNECTIONS=1  streams of equal priority share a queue
  *
  * The log is opened for each line: no descriptor stays open that a test would count.
  */
@@ -37,7 +39,8 @@ static struct {
 	bool read;
 	struct rule rules[RULES_MAX];
 	unsigned n_rules;
-	unsigned copy_us;
+	unsigned copy_us, late_us;
+	bool one_queue;
 	pid_t pid; /* a child of fork() writes no summary: nothing of this is its */
 	uint64_t counts[COUNTS];
 	struct left_fd left[LEFT_MAX];
@@ -89,14 +92,21 @@ static void add_rule(const char *text)
 	record.n_rules++;
 }
 
+static unsigned read_number(const char *name)
+{
+	const char *text = getenv(name);
+	return text ? (unsigned)strtoul(text, NULL, 10) : 0;
+}
+
 static void read_environment(void)
 {
 	if (record.read)
 		return;
 	record.read = true;
 	record.pid = getpid();
-	const char *us = getenv("FAKE_CUDA_COPY_US");
-	record.copy_us = us ? (unsigned)strtoul(us, NULL, 10) : 0;
+	record.copy_us = read_number("FAKE_CUDA_COPY_US");
+	record.late_us = read_number("FAKE_CUDA_LATE_US");
+	record.one_queue = read_number("CUDA_DEVICE_MAX_CONNECTIONS") == 1;
 	const char *fail = getenv("FAKE_CUDA_FAIL");
 	_cleanup_free_ char *text = strdup(fail ? fail : "");
 	char *rest = text;
@@ -129,6 +139,16 @@ CUresult record_fault(const char *call)
 unsigned record_copy_us(void)
 {
 	return record.copy_us;
+}
+
+unsigned record_late_us(void)
+{
+	return record.late_us;
+}
+
+bool record_one_queue(void)
+{
+	return record.one_queue;
 }
 
 void record_count(enum count what)

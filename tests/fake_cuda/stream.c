@@ -39,10 +39,23 @@ static bool is_before(const struct op *other, const struct op *op)
 	return other && other->id < op->id;
 }
 
+/* As streams share the queues of a GPU. */
+static bool is_queued_behind(const struct op *op)
+{
+	const struct CUstream_st *s = op->stream;
+	for (const struct CUstream_st *other = streams; other; other = other->next)
+		if (other->object.ctx == s->object.ctx && other->priority == s->priority &&
+			is_before(other->oldest, op))
+			return true;
+	return false;
+}
+
 /* Whether the legacy rule lets it run. The oldest of all may always run, so nothing is stuck. */
 static bool may_run(const struct op *op)
 {
 	const struct CUstream_st *s = op->stream;
+	if (record_one_queue() && !s->object.ctx->ending && is_queued_behind(op))
+		return false;
 	const struct CUstream_st *null_stream = s->object.ctx->null_stream;
 	if (s->object.ctx->ending || !s->legacy || !null_stream)
 		return true;
@@ -144,6 +157,15 @@ static CUstream stream_create(CUcontext ctx, unsigned flags)
 	return s;
 }
 
+enum { PRIORITY_LEAST = 0, PRIORITY_GREATEST = -5 };
+
+static int clamp_priority(int priority)
+{
+	if (priority < PRIORITY_GREATEST)
+		return PRIORITY_GREATEST;
+	return priority > PRIORITY_LEAST ? PRIORITY_LEAST : priority;
+}
+
 CUresult stream_find(const struct call *call, CUstream handle, CUstream *out)
 {
 	CUcontext ctx = call->ctx;
@@ -190,6 +212,38 @@ static const struct CUstream_st *find_of(const struct CUstream_st *from, CUconte
 	return from;
 }
 
+static bool has_until(const struct CUstream_st *s, uint64_t id, bool with_returning)
+{
+	const struct op *op = s->oldest;
+	if (op && op->returning && !with_returning)
+		op = op->next;
+	return op && op->id <= id;
+}
+
+static void wait_all(CUcontext ctx, bool with_returning)
+{
+	const uint64_t id = last_id;
+	const struct CUstream_st *s = find_of(streams, ctx);
+	while (s) {
+		if (!has_until(s, id, with_returning)) {
+			s = find_of(s->next, ctx);
+			continue;
+		}
+		state_wait(); /* the list may be another afterwards */
+		s = find_of(streams, ctx);
+	}
+}
+
+void stream_wait_all(CUcontext ctx)
+{
+	wait_all(ctx, true);
+}
+
+void stream_wait_device(CUcontext ctx)
+{
+	wait_all(ctx, false);
+}
+
 bool stream_any_busy(CUcontext ctx)
 {
 	const struct CUstream_st *s = find_of(streams, ctx);
@@ -233,7 +287,7 @@ void stream_end_idle(void)
 	join_finished();
 }
 
-static CUresult create(CUstream *out, unsigned flags, const struct call *call)
+static CUresult create(CUstream *out, unsigned flags, int priority, const struct call *call)
 {
 	if (call->result != CUDA_SUCCESS)
 		return call->result;
@@ -242,6 +296,7 @@ static CUresult create(CUstream *out, unsigned flags, const struct call *call)
 	CUstream s = stream_create(call->ctx, flags);
 	if (!s)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	s->priority = clamp_priority(priority);
 	record_count(COUNT_STREAMS);
 	*out = s;
 	return CUDA_SUCCESS;
@@ -250,13 +305,25 @@ static CUresult create(CUstream *out, unsigned flags, const struct call *call)
 CUresult cuStreamCreate(CUstream *phStream, unsigned int flags)
 {
 	ENTER(call, NEED_CONTEXT);
-	return create(phStream, flags, &call);
+	return create(phStream, flags, PRIORITY_LEAST, &call);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *phStream, unsigned flags, int priority)
 {
 	ENTER(call, NEED_CONTEXT);
-	return create(phStream, flags, &call);
+	return create(phStream, flags, priority, &call);
+}
+
+CUresult cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority)
+{
+	ENTER(call, NEED_CONTEXT);
+	if (call.result != CUDA_SUCCESS)
+		return call.result;
+	if (leastPriority)
+		*leastPriority = PRIORITY_LEAST;
+	if (greatestPriority)
+		*greatestPriority = PRIORITY_GREATEST;
+	return CUDA_SUCCESS;
 }
 
 CUresult cuStreamDestroy_v2(CUstream hStream)
@@ -299,23 +366,12 @@ CUresult cuStreamSynchronize(CUstream hStream)
 	return r;
 }
 
-/* Also for streams that were destroyed and still work. */
 CUresult cuCtxSynchronize(void)
 {
 	ENTER(call, NEED_CONTEXT);
-	if (call.result != CUDA_SUCCESS)
-		return call.result;
-	const uint64_t id = last_id;
-	const struct CUstream_st *s = find_of(streams, call.ctx);
-	while (s) {
-		if (!s->oldest || s->oldest->id > id) {
-			s = find_of(s->next, call.ctx);
-			continue;
-		}
-		state_wait(); /* the list may be another afterwards */
-		s = find_of(streams, call.ctx);
-	}
-	return CUDA_SUCCESS;
+	if (call.result == CUDA_SUCCESS)
+		stream_wait_all(call.ctx);
+	return call.result;
 }
 
 static void run_callback(struct op *op)
@@ -327,6 +383,11 @@ static void run_callback(struct op *op)
 	else if (op->status == CUDA_SUCCESS) /* host functions are not told of errors: not called */
 		callback->host_fn(callback->userdata);
 	in_callback = false;
+	state_lock();
+	op->returning = true;
+	state_changed();
+	state_unlock();
+	sleep_us(record_late_us());
 }
 
 static CUresult push_callback(
