@@ -69,15 +69,15 @@ static void check_mapping(struct probe *p)
 {
 	const struct capture_mapping *m = p->reading->mapping;
 	const struct video_format *f = &p->format;
+	p->seen.is_mapped = m != NULL;
+	p->seen.is_wrong = m && (uintptr_t)m->map % (uintptr_t)sysconf(_SC_PAGESIZE) != 0;
 	if (!m)
 		return;
-	p->mapped++;
-	p->is_mapped_wrongly |= (uintptr_t)m->map % (uintptr_t)sysconf(_SC_PAGESIZE) != 0;
 	for (unsigned i = 0; i < f->n_planes; i++)
 		for (uint32_t y = 0; y < format_rows(f, i); y++) {
 			uint64_t at = m->offset[i] + (uint64_t)y * m->stride[i];
 			size_t bytes = format_row_bytes(f, i);
-			p->is_mapped_wrongly |=
+			p->seen.is_wrong |=
 				at + bytes > m->size_bytes ||
 				memcmp((const uint8_t *)m->map + at,
 					p->pixels + f->offset[i] + (size_t)y * f->stride[i],
@@ -138,6 +138,8 @@ static void on_read(void *data, int result)
 		struct capture_buffer *buffer = p->reading;
 		p->info = buffer->info;
 		p->reading = NULL;
+		p->mapped += result == 0 && p->seen.is_mapped;
+		p->is_mapped_wrongly |= result == 0 && p->seen.is_wrong;
 		give_back(p, buffer);
 		if (result == 0)
 			check_frame(p);

@@ -28,6 +28,9 @@ struct probe {
 	uint32_t number; /* of the last frame */
 	unsigned mapped; /* frames that could be read in a mapping too */
 	bool is_mapped_wrongly;
+	struct {
+		bool is_mapped, is_wrong;
+	} seen;             /* by the worker in what it reads now */
 	unsigned forgotten; /* mappings that are no more */
 	uint32_t divisible; /* if set: numbers that are divisible by it are failures */
 

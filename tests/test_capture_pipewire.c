@@ -158,13 +158,13 @@ TEST(more_damage_than_fits_is_everything)
 	probe_close(&p);
 }
 
-/* A slow reader skips pictures: the next one's damage tells of theirs too. */
-TEST(damage_of_skipped_pictures_is_not_lost)
+/* A slow reader skips pictures, some or many: the next one's damage tells of theirs too. */
+static void skip_pictures(unsigned slow_ms)
 {
 	struct probe p;
 	source("--damage 1");
 	probe_open(&p, "pw_source");
-	p.slow_ms = 50;
+	p.slow_ms = slow_ms;
 	CHECK(probe_run(&p, 10, has_frames, 6));
 	uint32_t before = p.number;
 	p.frames = 0;
@@ -178,6 +178,12 @@ TEST(damage_of_skipped_pictures_is_not_lost)
 	}
 	CHECK(p.superseded > 0);
 	probe_close(&p);
+}
+
+TEST(damage_of_skipped_pictures_is_not_lost)
+{
+	skip_pictures(50);
+	skip_pictures(150);
 }
 
 /* --- a producer's life --- */

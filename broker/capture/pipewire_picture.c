@@ -4,6 +4,7 @@
  */
 #include "broker/capture/pipewire.h"
 
+#include <string.h>
 #include <spa/buffer/meta.h>
 
 #include "common/clock.h"
@@ -143,6 +144,9 @@ static void damage_add_rect(struct pipewire_damage *damage, const struct frame_r
 {
 	if (damage->all)
 		return;
+	for (unsigned i = 0; i < damage->n; i++)
+		if (memcmp(&damage->rect[i], rect, sizeof(*rect)) == 0)
+			return;
 	if (damage->n == FRAME_DAMAGE_MAX)
 		damage_all(damage);
 	else

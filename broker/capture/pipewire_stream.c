@@ -25,7 +25,7 @@ struct pipewire_buffer {
 	struct frame_rect crop;
 	struct pipewire_plane plane[FORMAT_PLANES_MAX];
 	struct capture_mapping mapping; /* the same for a GPU; base.mapping: it can be had */
-	struct pipewire_damage damage;  /* its own, without what was lost before */
+	struct pipewire_damage damage;  /* once delivered: with what was lost before */
 	bool lent;                      /* the listener has it */
 	atomic_bool delivered;          /* read to the end; set by the worker */
 };
@@ -279,6 +279,7 @@ static void tell_damage(struct pipewire_stream *s, struct pipewire_buffer *b)
 	list_for_each(other, &s->buffers, link)
 		if (other->lent && !atomic_load(&other->delivered))
 			pipewire_damage_add(&sum, &other->damage);
+	b->damage = sum; /* of three that are skipped in a row the first is in the second's */
 	b->base.info.n_damage = sum.all ? 0 : sum.n;
 	memcpy(b->base.info.damage, sum.rect, sizeof(sum.rect));
 }
