@@ -6,20 +6,10 @@
 
 #include "broker/gpu_slots.h"
 #include "common/log.h"
+#include "common/uuid.h"
 
 /* A device that ran this long without a loss has a clean slate again. */
 static const uint64_t forgiven_ns = 60 * NS_PER_S;
-
-enum { UUID_TEXT_SIZE = 2 * GPU_UUID_BYTES + 4 + 1 };
-
-static const char *uuid_text(const uint8_t *uuid, char *text)
-{
-	char *out = text;
-	for (unsigned i = 0; i < GPU_UUID_BYTES; i++)
-		out += sprintf(
-			out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
-	return text;
-}
 
 static int open_device(struct devices *devices, struct device *device)
 {

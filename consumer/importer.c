@@ -98,20 +98,6 @@ int importer_attach(struct importer **importer, const struct device_id *device, 
 	return 0;
 }
 
-char *uuid_text(const uint8_t uuid[WIRE_UUID_BYTES], char *buf)
-{
-	static const char digits[] = "0123456789abcdef";
-	char *out = buf;
-	for (int i = 0; i < WIRE_UUID_BYTES; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*out++ = '-';
-		*out++ = digits[uuid[i] >> 4];
-		*out++ = digits[uuid[i] & 0xf];
-	}
-	*out = 0;
-	return buf;
-}
-
 int importer_other_device(const struct device_id *wanted, const struct device_id *found,
 	const char *ours, struct error *error)
 {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "common/cleanup.h"
+#include "common/uuid.h"
 #include "common/list.h"
 #include "consumer/error.h"
 
@@ -124,10 +125,6 @@ struct importer *importer_unref(struct importer *importer);
 
 /* "host memory", "CUDA memory" */
 const char *importer_memory_name(enum sluice_memory memory);
-
-/* "01234567-89ab-…"; buf of UUID_TEXT_SIZE bytes. Returns buf. */
-enum { UUID_TEXT_SIZE = 2 * WIRE_UUID_BYTES + 4 + 1 };
-char *uuid_text(const uint8_t uuid[WIRE_UUID_BYTES], char *buf);
 
 /* The sentence that two devices differ; ours says what is compared: "the CUDA context". Returns
  * -ENODEV. */

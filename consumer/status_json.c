@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "common/uuid.h"
 #include "consumer/json.h"
 #include "consumer/sluice_consumer.h"
 #include "consumer/status_words.h"
@@ -122,10 +123,9 @@ static void write_client(struct json *json, const Sluice__ClientStatus *client)
 /* "6d657361-3232-2e33-2e36-000000000000"; "" if it is none. */
 static void write_uuid(struct json *json, const char *key, const ProtobufCBinaryData *uuid)
 {
-	char text[2 * WIRE_UUID_BYTES + 5] = "";
-	for (size_t i = 0, n = 0; uuid->len == WIRE_UUID_BYTES && i < uuid->len; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%02x",
-			i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid->data[i]);
+	char text[UUID_TEXT_SIZE] = "";
+	if (uuid->len == UUID_BYTES)
+		uuid_text(uuid->data, text);
 	json_string(json, key, text);
 }
 

@@ -13,8 +13,10 @@ if(TEST_VULKAN_FOUND AND SLUICE_CUDA)
 			test_consumer_leave test_consumer_timeline test_consumer_waits)
 		sluice_test(${name} sluice_cuda_session)
 		sluice_with_fake_cuda(${name})
-		set_property(TEST ${name} APPEND PROPERTY LABELS thread lavapipe)
+		set_property(TEST ${name} APPEND PROPERTY LABELS lavapipe)
 	endforeach()
+	set_property(TEST test_consumer_cuda test_consumer_leave test_consumer_waits
+		APPEND PROPERTY LABELS thread)
 	# What it does with a broker that no test of the real one can bring about.
 	sluice_test(test_consumer_check sluice_cuda_session)
 	sluice_with_fake_cuda(test_consumer_check)

@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "broker/gpu/device.h"
+#include "common/uuid.h"
 
-enum { DEVICES_MAX = 16, UUID_TEXT_MAX = 40 };
+enum { DEVICES_MAX = 16 };
 
 struct candidate {
 	VkPhysicalDevice physical;
@@ -76,13 +77,6 @@ static void examine(struct gpu *gpu, struct candidate *c)
 	c->properties.pNext = &c->id;
 	gpu->vk.GetPhysicalDeviceProperties2(c->physical, &c->properties);
 	c->lacks = find_lack(gpu, c);
-}
-
-static void print_uuid(const uint8_t *uuid, char *text)
-{
-	for (unsigned i = 0; i < VK_UUID_SIZE; i++)
-		text += sprintf(
-			text, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 }
 
 /* Hexadecimal digits, and dashes wherever they stand. */
@@ -154,11 +148,11 @@ static int refuse(struct gpu *gpu, const struct candidate *all, unsigned n, cons
 	char list[GPU_TEXT_MAX] = "";
 	size_t at = 0;
 	for (unsigned i = 0; i < n && at < sizeof(list); i++) {
-		char uuid[UUID_TEXT_MAX];
-		print_uuid(all[i].id.deviceUUID, uuid);
+		char uuid[UUID_TEXT_SIZE];
 		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%u: %.64s (%s)%s%s",
-			i ? ", " : "", i, all[i].properties.properties.deviceName, uuid,
-			all[i].lacks ? ", but " : "", all[i].lacks ? all[i].lacks : "");
+			i ? ", " : "", i, all[i].properties.properties.deviceName,
+			uuid_text(all[i].id.deviceUUID, uuid), all[i].lacks ? ", but " : "",
+			all[i].lacks ? all[i].lacks : "");
 	}
 	if (n == 0)
 		return gpu_fail(gpu, -ENOENT, "Vulkan finds no device on this machine");
