@@ -246,6 +246,9 @@ TEST(damage_beyond_the_limit_is_everything)
 	CHECK_EQ(damage.rect[3].x, 3); /* seen from the crop */
 	pipewire_damage_add(&sum, &damage);
 	CHECK_EQ(sum.n, FRAME_DAMAGE_MAX);
+	pipewire_damage_add(&sum, &damage); /* the same again is nothing new */
+	CHECK_EQ(sum.n, FRAME_DAMAGE_MAX);
+	damage.rect[0].width++;
 	pipewire_damage_add(&sum, &damage);
 	CHECK(sum.all && sum.n == 0);
 }
