@@ -8,11 +8,12 @@
 #include <string.h>
 #include <vulkan/vulkan.h>
 
+#include "common/uuid.h"
 #include "tests/consumer_fixture.h"
 #include "tests/e2e.h"
 #include "tests/fake_gpu.h"
 
-enum { DEVICES_MAX = 8, UUID_TEXT_SIZE = 2 * VK_UUID_SIZE + 4 + 1 };
+enum { DEVICES_MAX = 8 };
 
 /* --- The two devices --------------------------------------------------------------------------*/
 
@@ -100,13 +101,9 @@ static void end_vulkan(void)
 	vkDestroyInstance(vk.instance, NULL);
 }
 
-static const char *uuid_text(unsigned device, char *text)
+static const char *uuid_of(unsigned device, char *text)
 {
-	char *out = text;
-	for (unsigned i = 0; i < VK_UUID_SIZE; i++)
-		out += sprintf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			vk.id[device].deviceUUID[i]);
-	return text;
+	return uuid_text(vk.id[device].deviceUUID, text);
 }
 
 /* --- libsluice with the second of them --------------------------------------------------------*/
@@ -173,8 +170,8 @@ TEST(libsluice_refuses_a_vkdevice_that_is_not_the_streams)
 	fake_start(&s.fake, script_grants_anyway, NULL);
 	CHECK_EQ(subscribe(s.fake.address.sun_path, "desktop", 0, &s.conn, &s.view), -ENODEV);
 	check_says(sluice_error(s.conn), "the stream is on another GPU");
-	check_says(sluice_error(s.conn), uuid_text(0, uuid[0]));
-	check_says(sluice_error(s.conn), uuid_text(1, uuid[1]));
+	check_says(sluice_error(s.conn), uuid_of(0, uuid[0]));
+	check_says(sluice_error(s.conn), uuid_of(1, uuid[1]));
 	end(&s);
 	fake_gpu_finish(&gpu);
 	end_vulkan();
@@ -188,8 +185,8 @@ TEST(the_broker_refuses_a_client_that_has_not_the_streams_device)
 	char first[UUID_TEXT_SIZE], second[UUID_TEXT_SIZE + 2];
 	begin_vulkan();
 	snprintf(second, sizeof(second), "b=");
-	uuid_text(1, second + 2);
-	broker_start(&b, (const char *[]){ "--gpu", uuid_text(0, first), "--gpu-of", second,
+	uuid_of(1, second + 2);
+	broker_start(&b, (const char *[]){ "--gpu", uuid_of(0, first), "--gpu-of", second,
 				 "--source", "a=pattern:64x48@30:BGRx:gpu", "--source",
 				 "b=pattern:64x48@30:BGRx:gpu", NULL });
 

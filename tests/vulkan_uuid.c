@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <vulkan/vulkan.h>
 
+#include "common/uuid.h"
+
 enum { EXIT_SKIP = 77, DEVICES_MAX = 16 };
 
 static void print_uuid(VkPhysicalDevice device)
@@ -17,9 +19,8 @@ static void print_uuid(VkPhysicalDevice device)
 		.pNext = &id,
 	};
 	vkGetPhysicalDeviceProperties2(device, &properties);
-	for (unsigned i = 0; i < VK_UUID_SIZE; i++)
-		printf(i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id.deviceUUID[i]);
-	printf("\n");
+	char text[UUID_TEXT_SIZE];
+	puts(uuid_text(id.deviceUUID, text));
 }
 
 int main(void)
