@@ -216,6 +216,13 @@ struct sluice_vulkan {
 	void (*(*get_instance_proc_addr)(void *instance, const char *name))(void);
 };
 
+/* Which numbers stand for black and white. */
+enum sluice_range {
+	SLUICE_RANGE_USUAL = 0,   /* limited for YUV that is made from RGB, else the stream's own */
+	SLUICE_RANGE_LIMITED = 1, /* 16 to 235 of 8 bits */
+	SLUICE_RANGE_FULL = 2,
+};
+
 /* Flags of sluice_view_request. */
 enum {
 	/* where GPU memory cannot be had (no driver, another GPU, refused, or lost later): host memory
@@ -234,9 +241,20 @@ struct sluice_view_request {
 	uint32_t reserved_holds; /* so many holds are never revoked; 0: holds are shared. Then
 				    max_holds is the same number. Keep one for more than 2 s (the
 				    broker's setting) and the connection is ended */
-	uint32_t fourcc; /* 0: the stream's own. Another is refused (SLUICE_ERROR_NO_VIEW) */
-	uint32_t width;  /* 0: the stream's own, as is height */
+	/*
+	 * The form of its frames. Another form than the stream's own is made by the broker, once for all
+	 * who ask for the same: on the stream's GPU in one pass, else by the CPU. What cannot be made is
+	 * refused (SLUICE_ERROR_NO_VIEW) with a sentence that says what can.
+	 */
+	uint32_t fourcc; /* DRM format code; 0: the stream's own */
+	uint32_t width;  /* pixels; 0: the stream's own, or with the other side given what keeps the
+			    picture's proportions; as is height */
 	uint32_t height;
+	uint8_t matrix; /* YUV from RGB: ITU-T H.273's 1 (BT.709), 6 (BT.601) or 9 (BT.2020); 0: BT.709 */
+	enum sluice_range range;
+	/* at least so long between frames, evenly spaced; the newest picture comes in any case, later. 0: every
+	 * frame */
+	uint64_t min_interval_ns;
 	/* SLUICE_MEMORY_CUDA: a CUcontext on the stream's device, [borrow] until the view is
 	 * unsubscribed and its last frame is released; NULL: the primary context of that device, which
 	 * the library finds by UUID and retains for as long */

@@ -193,6 +193,22 @@ struct gpu_copy {
 	struct gpu_picture to;
 };
 
+/*
+ * A picture in another format and size, made in one pass: formats, colours and sizes may all differ.
+ * Where the picture gets smaller each pixel is the mean of the area that it covers, else it is
+ * interpolated bilinearly; chroma is sited left. The same format, size and colour: an exact copy.
+ */
+struct gpu_convert {
+	const struct video_format *from_format;
+	const struct video_format *to_format;
+	struct gpu_picture from;
+	struct gpu_picture to;
+};
+
+/* Can the device make the one of the other? why_out [lend] for ever: if not, a sentence; may be NULL. Pure. */
+bool gpu_can_convert(
+	const struct video_format *from, const struct video_format *to, const char **why_out);
+
 struct gpu_signal {
 	struct gpu_timeline *timeline;
 	uint64_t value; /* larger than its last */
@@ -202,11 +218,12 @@ struct gpu_signal {
  * destroyed here, and new work submitted. */
 typedef void (*gpu_done_fn)(void *data, int result);
 
-/* One submission: draw, then copy, then signal. Each part may be missing. */
+/* One submission: draw, then copy, then convert, then signal. Each part may be missing. */
 struct gpu_work {
-	const struct video_format *format; /* of the pictures */
+	const struct video_format *format; /* of the pictures that are drawn and copied */
 	const struct gpu_draw *draw;       /* NULL: none */
 	const struct gpu_copy *copy;       /* NULL: none */
+	const struct gpu_convert *convert; /* NULL: none */
 	unsigned n_signals;                /* 0 to GPU_SIGNALS_MAX */
 	const struct gpu_signal *signals;
 	bool want_sync_fd; /* only where info.can_sync_fd */
