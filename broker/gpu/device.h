@@ -38,6 +38,11 @@ enum row_kind {
 	ROW_CBCR,
 	ROW_CB,
 	ROW_CR,
+	ROW_XRGB10,
+	ROW_XBGR10,
+	ROW_HALVES,
+	ROW_LUMA10,
+	ROW_CBCR10,
 	ROW_KINDS,
 };
 
