@@ -76,7 +76,7 @@ static void fill(const struct video_format *f, uint8_t *pixels)
 	for (unsigned p = 0; p < f->n_planes; p++)
 		for (uint32_t y = 0; y < format_rows(f, p); y++) {
 			uint8_t *row = pixels + f->offset[p] + (size_t)y * f->stride[p];
-			if (!reference_is_yuv(f))
+			if (f->n_planes == 1 && format_info(f->fourcc)->sub_x[0] == 0)
 				for (uint32_t x = 0; x < f->width; x++) {
 					double v[4] = { value_at(f->width, x, y, 0),
 						value_at(f->width, x, y, 1),
