@@ -110,8 +110,8 @@ static void grey_row(uint8_t *row, uint32_t samples, bool is_p010)
 		return;
 	}
 	for (uint32_t i = 0; i < samples; i++) {
-		row[2 * i] = 0;
-		row[2 * i + 1] = GREY;
+		*row++ = 0;
+		*row++ = GREY;
 	}
 }
 

@@ -298,17 +298,19 @@ static double weight_at(const struct side *s, double centre, long x)
 	return fmax(0, high - low);
 }
 
-static double sample_at(const double *plane, uint32_t width, uint32_t height, const struct side *sx,
+/* Of plane i. */
+static double sample_at(const struct planes *p, unsigned i, const struct side *sx,
 	const struct side *sy, uint32_t x, uint32_t y)
 {
+	long width = (long)p->width[i], height = (long)p->height[i];
 	double cx = sx->first + sx->step * x, cy = sy->first + sy->step * y, sum = 0, total = 0;
 	for (long j = (long)floor(cy - sy->radius - 1); (double)j <= cy + sy->radius + 1; j++)
-		for (long i = (long)floor(cx - sx->radius - 1); (double)i <= cx + sx->radius + 1;
-			i++) {
-			double w = weight_at(sx, cx, i) * weight_at(sy, cy, j);
-			long px = i < 0 ? 0 : i >= (long)width ? (long)width - 1 : i;
-			long py = j < 0 ? 0 : j >= (long)height ? (long)height - 1 : j;
-			sum += w * plane[(size_t)py * width + (size_t)px];
+		for (long k = (long)floor(cx - sx->radius - 1); (double)k <= cx + sx->radius + 1;
+			k++) {
+			double w = weight_at(sx, cx, k) * weight_at(sy, cy, j);
+			long px = k < 0 ? 0 : k >= width ? width - 1 : k;
+			long py = j < 0 ? 0 : j >= height ? height - 1 : j;
+			sum += w * p->at[i][py * width + px];
 			total += w;
 		}
 	return sum / total;
@@ -371,8 +373,7 @@ static struct planes plainly(const struct planes *from, const struct video_forma
 		for (uint32_t row = 0; row < result.height[i]; row++)
 			for (uint32_t column = 0; column < result.width[i]; column++)
 				result.at[i][(size_t)row * result.width[i] + column] =
-					sample_at(source.at[i], source.width[i], source.height[i],
-						&x, &y, column, row);
+					sample_at(&source, i, &x, &y, column, row);
 	}
 	planes_finish(&source);
 	return result;

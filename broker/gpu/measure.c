@@ -74,13 +74,14 @@ static int run_once(const struct trial *t, enum copy_way way, uint64_t *ns_out)
 {
 	struct gpu *gpu = t->gpu;
 	VkCommandBuffer commands;
+	uint64_t ns = 0;
 	int r = measure_begin(gpu, &commands);
 	if (r == 0)
 		r = record_copies(t, commands, way);
 	if (r == 0)
-		r = measure_commands(gpu, commands, ns_out);
+		r = measure_commands(gpu, commands, &ns);
 	t->from->used.last_use = t->to->used.last_use = gpu->submitted;
-	*ns_out /= t->copies;
+	*ns_out = ns / t->copies;
 	return r;
 }
 

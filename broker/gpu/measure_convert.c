@@ -66,6 +66,7 @@ static int run(const struct sets *s, record_fn record, unsigned n, uint64_t *ns_
 {
 	struct gpu *gpu = s->gpu;
 	VkCommandBuffer commands;
+	uint64_t ns = 0;
 	int r = measure_begin(gpu, &commands);
 	for (unsigned i = 0; i < n && r == 0; i++) {
 		queue_barrier(gpu, commands, NULL);
@@ -74,10 +75,10 @@ static int run(const struct sets *s, record_fn record, unsigned n, uint64_t *ns_
 	if (r == 0)
 		r = VK(gpu, EndCommandBuffer, commands);
 	if (r == 0)
-		r = measure_commands(gpu, commands, ns_out);
+		r = measure_commands(gpu, commands, &ns);
 	for (unsigned i = 0; i < s->n; i++)
 		s->from[i]->used.last_use = s->to[i]->used.last_use = gpu->submitted;
-	*ns_out /= n;
+	*ns_out = n > 0 ? ns / n : 0;
 	return r;
 }
 
