@@ -58,6 +58,12 @@ enum AVPixelFormat pixel_format_of(uint32_t fourcc)
 		{ FOURCC('Y', 'U', 'Y', 'V'), AV_PIX_FMT_YUYV422 },
 		{ FOURCC('N', 'V', '1', '2'), AV_PIX_FMT_NV12 },
 		{ FOURCC('Y', 'U', '1', '2'), AV_PIX_FMT_YUV420P },
+		{ FOURCC('P', '0', '1', '0'), AV_PIX_FMT_P010LE },
+		/* FFmpeg has none with two bits of alpha: a picture of a screen does not need them */
+		{ FOURCC('X', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
+		{ FOURCC('A', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
+		{ FOURCC('X', 'B', '3', '0'), AV_PIX_FMT_X2BGR10LE },
+		{ FOURCC('A', 'B', '3', '0'), AV_PIX_FMT_X2BGR10LE },
 	};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (table[i].fourcc == fourcc)
