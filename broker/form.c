@@ -3,7 +3,15 @@
 #include <stddef.h>
 
 /* H.273 */
-enum { MATRIX_RGB = 0, BT709 = 1, UNSPECIFIED = 2, BT601 = 6, BT2020 = 9 };
+enum {
+	MATRIX_RGB = 0,
+	BT709 = 1,
+	UNSPECIFIED = 2,
+	BT601 = 6,
+	LINEAR_TRANSFER = 8,
+	BT2020 = 9,
+	SRGB_TRANSFER = 13,
+};
 
 static bool is_rgb(uint32_t fourcc)
 {
@@ -75,6 +83,13 @@ static void resolve_size(const struct form *form, const struct video_format *own
 			(double)own->width * form->height / own->height, info->sub_x[last]);
 }
 
+/* Linear light becomes sRGB: few bits would not do for it. */
+static void leave_linear_light(struct format_colour *colour)
+{
+	if (colour->transfer == LINEAR_TRANSFER)
+		colour->transfer = SRGB_TRANSFER;
+}
+
 /* RGB in the full range, of which only the primaries and the transfer are the stream's. */
 static void resolve_rgb(const struct video_format *own, struct format_colour *colour)
 {
@@ -82,6 +97,7 @@ static void resolve_rgb(const struct video_format *own, struct format_colour *co
 		colour->primaries = own->colour.primaries;
 	if (own->colour.transfer != UNSPECIFIED)
 		colour->transfer = own->colour.transfer;
+	leave_linear_light(colour);
 	colour->matrix = MATRIX_RGB;
 	colour->full_range = true;
 }
@@ -91,6 +107,7 @@ static void resolve_yuv(
 {
 	bool from_rgb = is_rgb(own->fourcc);
 	*colour = own->colour;
+	leave_linear_light(colour);
 	if (form->matrix)
 		colour->matrix = form->matrix;
 	else if (from_rgb)

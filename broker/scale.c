@@ -2,6 +2,7 @@
 
 #include <drm_fourcc.h>
 #include <errno.h>
+#include <libavutil/log.h>
 #include <libavutil/opt.h>
 #include <libswscale/swscale.h>
 #include <math.h>
@@ -15,9 +16,7 @@ enum {
 	HD_HEIGHT = 720,              /* YUV of unknown matrix: BT.709 from here on, else BT.601 */
 	RATIO_MAX = 256,              /* of sides: farther apart some filter would not fit */
 	SWS_ONE = 1 << 16,            /* 1.0 in swscale's fixed point */
-	/* area: bilinear where the picture gets larger */
-	FLAGS = SWS_AREA | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP |
-		SWS_FULL_CHR_H_INT,
+	FLAGS = SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP,
 };
 
 /* How far off a pixel may be where a picture is extended, in source pixels. */
@@ -84,6 +83,13 @@ static bool is_rgb(uint32_t fourcc)
 	return info->n_planes == 1 && info->sub_x[0] == 0;
 }
 
+/* For which libswscale can interpolate chroma for each pixel. */
+static bool is_rgb8(uint32_t fourcc)
+{
+	return is_rgb(fourcc) && fourcc != DRM_FORMAT_XRGB2101010 &&
+	       fourcc != DRM_FORMAT_XBGR2101010;
+}
+
 /* The numbers are those of H.273. */
 static const int *coefficients(const struct video_format *format)
 {
@@ -122,6 +128,14 @@ static int threads_for(const struct video_format *from, const struct video_forma
 	if (pixels < THREADED_PIXELS || cores < 1)
 		return 1;
 	return cores < THREADS_MAX ? (int)cores : THREADS_MAX;
+}
+
+/* The filters that the GPU has: of libswscale's two, that of areas is bilinear on a side that gets longer. */
+static int flags_for(const struct video_format *from, const struct video_format *to)
+{
+	bool is_smaller = to->width < from->width || to->height < from->height;
+	return FLAGS | (is_smaller ? SWS_AREA : SWS_BILINEAR) |
+	       (is_rgb8(to->fourcc) ? SWS_FULL_CHR_H_INT : 0);
 }
 
 /* Sited left: at the first of two pixels, between two rows. */
@@ -206,6 +220,7 @@ static void copy_planes(const struct video_format *from, const uint8_t *source,
 static int open_context(struct scaler *s)
 {
 	const struct video_format *from = &s->wide_from, *to = &s->wide_to;
+	av_log_set_level(AV_LOG_QUIET); /* what it refuses is said by us */
 	struct SwsContext *sws = s->sws = sws_alloc_context();
 	if (!sws)
 		return -ENOMEM;
@@ -215,7 +230,7 @@ static int open_context(struct scaler *s)
 	av_opt_set_int(sws, "dstw", to->width, 0);
 	av_opt_set_int(sws, "dsth", to->height, 0);
 	av_opt_set_int(sws, "dst_format", av_format(to->fourcc), 0);
-	av_opt_set_int(sws, "sws_flags", FLAGS, 0);
+	av_opt_set_int(sws, "sws_flags", flags_for(from, to), 0);
 	av_opt_set_int(sws, "threads", threads_for(from, to), 0);
 	set_siting(sws, from, "src_h_chr_pos", "src_v_chr_pos");
 	set_siting(sws, to, "dst_h_chr_pos", "dst_v_chr_pos");

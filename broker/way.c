@@ -216,15 +216,6 @@ static const char *name_of(uint32_t fourcc)
 	return info ? info->name : "?";
 }
 
-/* Until the shader is there. */
-__attribute__((weak)) bool gpu_can_convert(
-	const struct video_format *from, const struct video_format *to, const char **why_out)
-{
-	if (why_out)
-		*why_out = "this broker has no shader for it";
-	return false;
-}
-
 static bool gpu_can(
 	const struct video_format *from, const struct video_format *to, const char **why)
 {

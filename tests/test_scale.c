@@ -1,4 +1,4 @@
-/* Conversion by the CPU against a reference in double precision, and the edges of its memory. */
+/* Conversion by the CPU against a reference in floating point, and the edges of its memory. */
 #include "tests/test.h"
 
 #include <drm_fourcc.h>
@@ -10,6 +10,7 @@
 
 #include "broker/form.h"
 #include "broker/scale.h"
+#include "tests/convert_reference.h"
 
 enum { RGB_BYTES = 4, LEAST_DB = 50 };
 
@@ -35,115 +36,14 @@ static void draw(const struct video_format *f, uint8_t *pixels)
 		}
 }
 
-/* --- The reference ------------------------------------------------------------------------------- */
-
-struct kernel {
-	double low, high; /* the matrix: of blue, of red */
-	bool is_full;
-};
-
-static struct kernel kernel_of(const struct format_colour *colour)
-{
-	struct kernel k = { 0.0722, 0.2126, colour->full_range };
-	if (colour->matrix == 6)
-		k = (struct kernel){ 0.114, 0.299, colour->full_range };
-	if (colour->matrix == 9)
-		k = (struct kernel){ 0.0593, 0.2627, colour->full_range };
-	return k;
-}
-
-/* Y, Cb or Cr of one pixel, in the numbers of 8 bits. */
-static double component(const struct kernel *k, const uint8_t *bgrx, unsigned which)
-{
-	double b = bgrx[0], g = bgrx[1], r = bgrx[2];
-	double y = k->high * r + k->low * b + (1 - k->high - k->low) * g;
-	double cb = (b - y) / (2 - 2 * k->low), cr = (r - y) / (2 - 2 * k->high);
-	if (which == 0)
-		return k->is_full ? y : 16 + y * 219 / 255;
-	return 128 + (which == 1 ? cb : cr) * (k->is_full ? 1 : 224.0 / 255);
-}
-
-/* The weight of source sample `at` for a result whose middle is there, one for each `step` samples. */
-static double weight(double middle, double step, int at)
-{
-	double distance = fabs(at + 0.5 - middle);
-	if (step <= 1)
-		return distance < 1 ? 1 - distance : 0;
-	double left = fmax(at, middle - step / 2), right = fmin(at + 1, middle + step / 2);
-	return right > left ? (right - left) / step : 0;
-}
-
-struct axis {
-	double middle, step;
-	int from, to;
-};
-
-static struct axis axis_of(uint32_t i, uint32_t n_out, uint32_t n_in, unsigned log2, bool is_left)
-{
-	double scale = (double)n_in / n_out, sub = 1 << log2;
-	double middle = is_left && log2 ? i * sub + 0.5 : (i + 0.5) * sub;
-	struct axis a = { .middle = middle * scale, .step = scale * sub };
-	double reach = fmax(a.step / 2, 1) + 1;
-	a.from = (int)floor(a.middle - reach);
-	a.to = (int)ceil(a.middle + reach);
-	return a;
-}
-
-static int clamp(int i, uint32_t n)
-{
-	return i < 0 ? 0 : i >= (int)n ? (int)n - 1 : i;
-}
-
-static double sample(const struct video_format *f, const uint8_t *pixels, const struct kernel *k,
-	const struct axis *ax, const struct axis *ay, unsigned which)
-{
-	double sum = 0, weights = 0;
-	for (int y = ay->from; y <= ay->to; y++)
-		for (int x = ax->from; x <= ax->to; x++) {
-			double w =
-				weight(ax->middle, ax->step, x) * weight(ay->middle, ay->step, y);
-			if (w == 0)
-				continue;
-			const uint8_t *p = pixels + (size_t)clamp(y, f->height) * f->stride[0] +
-					   (size_t)clamp(x, f->width) * RGB_BYTES;
-			sum += w * component(k, p, which);
-			weights += w;
-		}
-	return sum / weights;
-}
-
-/* Of one plane of NV12 or I420; which: 0 luma, 1 Cb, 2 Cr. */
-static double squared_error(const struct video_format *from, const uint8_t *source,
-	const struct video_format *to, const uint8_t *made, unsigned which, uint64_t *n)
-{
-	const struct format_info *info = format_info(to->fourcc);
-	bool is_chroma = which > 0, is_packed = info->n_planes == 2;
-	unsigned plane = !is_chroma ? 0 : is_packed ? 1 : which;
-	unsigned step = is_chroma && is_packed ? 2 : 1, first = step == 2 ? which - 1 : 0;
-	struct kernel k = kernel_of(&to->colour);
-	uint32_t columns = (to->width + is_chroma) >> is_chroma;
-	double sum = 0;
-	for (uint32_t y = 0; y < format_rows(to, plane); y++)
-		for (uint32_t x = 0; x < columns; x++) {
-			struct axis ax = axis_of(x, to->width, from->width, is_chroma, true);
-			struct axis ay = axis_of(y, to->height, from->height, is_chroma, false);
-			double is = made[to->offset[plane] + (size_t)y * to->stride[plane] +
-					 x * step + first];
-			double error = is - sample(from, source, &k, &ax, &ay, which);
-			sum += error * error;
-			++*n;
-		}
-	return sum;
-}
-
 static double psnr_of(const struct video_format *from, const uint8_t *source,
 	const struct video_format *to, const uint8_t *made)
 {
-	double sum = 0;
-	uint64_t n = 0;
-	for (unsigned which = 0; which < 3; which++)
-		sum += squared_error(from, source, to, made, which, &n);
-	return sum == 0 ? 99 : 10 * log10(255.0 * 255.0 * (double)n / sum);
+	struct planes planes = planes_of(from, source), expected = reference_convert(&planes, to);
+	double psnr = reference_score(&expected, to, made).psnr;
+	planes_finish(&expected);
+	planes_finish(&planes);
+	return psnr;
 }
 
 /* --- Memory that ends where the picture does ------------------------------------------------------ */
@@ -195,6 +95,7 @@ static const struct row {
 	{ "same size, BT.601", 320, 240, { .fourcc = DRM_FORMAT_NV12, .matrix = 6 } },
 	{ "same size, BT.2020", 320, 240, { .fourcc = DRM_FORMAT_NV12, .matrix = 9 } },
 	{ "same size, full", 320, 240, { .fourcc = DRM_FORMAT_NV12, .range = FORM_RANGE_FULL } },
+	{ "ten bits", 320, 240, { .fourcc = DRM_FORMAT_P010 } },
 	{ "three planes", 320, 240, { .fourcc = DRM_FORMAT_YUV420 } },
 	{ "half", 640, 480, { .fourcc = DRM_FORMAT_NV12, .width = 320, .height = 240 } },
 	{ "a third, odd", 640, 480, { .fourcc = DRM_FORMAT_NV12, .width = 213, .height = 161 } },
@@ -241,7 +142,7 @@ TEST(an_odd_side_that_is_no_round_part_of_the_source_is_near_enough)
 TEST(no_size_makes_it_read_or_write_past_the_memory)
 {
 	static const uint32_t fourccs[] = { DRM_FORMAT_NV12, DRM_FORMAT_YUV420, DRM_FORMAT_YUYV,
-		DRM_FORMAT_XRGB8888, DRM_FORMAT_ABGR8888 };
+		DRM_FORMAT_XRGB8888, DRM_FORMAT_ABGR8888, DRM_FORMAT_P010, DRM_FORMAT_XRGB2101010 };
 	enum { N = sizeof(fourccs) / sizeof(fourccs[0]) };
 	for (uint32_t i = 0; i < 6 * N * N; i++) {
 		/* 64 pixels of four bytes fill a row, 1,024 rows of 256 bytes whole pages */
