@@ -329,13 +329,23 @@ static unsigned room_of(struct view *view, unsigned n_dependents)
 	return view->n_slots > kept ? view->n_slots - kept : 0;
 }
 
+/* Nobody wanted the view for a while: its newest frame may be an old one. */
+static void forget_old(struct view *view)
+{
+	if (!view_is_current(view))
+		view_forget_newest(view);
+}
+
 /* One more is about to want it. */
 static int want(struct view *view)
 {
 	const struct stream *stream = view->stream;
 	if (view_is_wanted(view) || !stream->supply)
 		return 0;
-	return stream->supply->wanted(stream->supply_data, view);
+	int r = stream->supply->wanted(stream->supply_data, view);
+	if (r == 0)
+		forget_old(view);
+	return r;
 }
 
 /* One has gone. */
@@ -425,9 +435,7 @@ void view_bound(struct view *view, struct subscriber *s, uint32_t generation)
 	struct stream *stream = view->stream;
 	if (s->pool || !g || g->id != generation)
 		return;
-	/* nobody wanted the view for a while: its newest frame is an old one */
-	if (!view_is_current(view))
-		view_forget_newest(view);
+	forget_old(view);
 	subscriber_attach(s, &g->pool, g->id);
 	if (stream->supply)
 		stream->supply->attached(stream->supply_data, view);
