@@ -102,6 +102,32 @@ test_gpu() {
 	grep -qE 'gpu: .*(Vulkan|vkCreateInstance)' "$dir/log" || fail "it says: $(cat "$dir/log")"
 }
 
+convert_rows() {
+	python3 - "$1" <<'END'
+import json, sys
+
+rows = {row["of"]: row for row in json.load(open(sys.argv[1]))["figures"]}
+assert all(row["figure"] == "convert" for row in rows.values()), rows
+for to in "NV12 320x180", "P010 320x180", "I420 320x180", "NV12 106x60":
+    time = rows["BGRx 320x180 to %s: time" % to]
+    share = rows["BGRx 320x180 to %s: of the copy's bandwidth" % to]
+    assert time["unit"] == "us" and time["measured"] > 0 and time["beside"]["measured"] > 0, time
+    assert abs(share["measured"] - 100 / time["ratio"]) < 0.1, (share, time)
+END
+}
+
+test_convert() {
+	status=0
+	"$bench" --only convert --quick --json "$dir/convert.json" >"$dir/table" 2>"$dir/log" || status=$?
+	if [ $status = 1 ] && [ -z "${SLUICE_TEST_MUST:-}" ] && grep -qE 'gpu: .*(Vulkan|vkCreateInstance)' "$dir/log"; then
+		echo "skipped, convert: $(cat "$dir/log")"
+		return
+	fi
+	[ $status = 0 ] || fail "convert: exit status $status: $(cat "$dir/log")"
+	convert_rows "$dir/convert.json" || fail "the JSON of convert is not what it should be"
+}
+
+test_convert
 if [ -n "$check" ]; then
 	test_gpu
 fi

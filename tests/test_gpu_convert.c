@@ -1,6 +1,5 @@
 /* Pictures that the GPU converts, against the same in floating point. */
 #include <drm_fourcc.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +75,7 @@ static void fill(const struct video_format *f, uint8_t *pixels)
 	for (unsigned p = 0; p < f->n_planes; p++)
 		for (uint32_t y = 0; y < format_rows(f, p); y++) {
 			uint8_t *row = pixels + f->offset[p] + (size_t)y * f->stride[p];
-			if (!reference_is_yuv(f))
+			if (f->n_planes == 1 && format_info(f->fourcc)->sub_x[0] == 0)
 				for (uint32_t x = 0; x < f->width; x++) {
 					double v[4] = { value_at(f->width, x, y, 0),
 						value_at(f->width, x, y, 1),
@@ -483,69 +482,4 @@ TEST(floats_beyond_the_range_are_clamped)
 		end(&c);
 	}
 	fixture_close(&f);
-}
-
-TEST(what_cannot_be_converted_is_said_in_a_sentence)
-{
-	static const struct {
-		const char *from, *to;
-		struct side_by_side size;
-		uint8_t matrix;
-		const char *says; /* NULL: it can */
-	} rows[] = {
-		{ "BGRx", "NV12", { 640, 360, 640, 360 }, 1, NULL },
-		{ "BGRx", "NV12", { 16384, 16384, 256, 256 }, 1, NULL },
-		{ "BGRx", "NV12", { 16384, 16384, 255, 256 }, 1, "64 at most" },
-		{ "BGRx", "NV12", { 16384, 16384, 256, 255 }, 1, "64 at most" },
-		{ "BGRx", "NV12", { 1, 1, 16384, 16384 }, 1, NULL },
-		{ "BGRx", "NV12", { 640, 360, 640, 360 }, 2, "YUV is made of RGB by the matrix" },
-		{ "BGRx", "NV12", { 640, 360, 640, 360 }, 0, "YUV is made of RGB by the matrix" },
-		{ "BGRx", "NV12", { 640, 360, 640, 360 }, 255, "YUV is made of RGB by the matrix" },
-		{ "NV12", "BGRx", { 640, 360, 640, 360 }, 1, "no RGB of YUV" },
-		{ "YUY2", "NV12", { 640, 360, 640, 360 }, 1, "YUY2 is only copied" },
-		{ "YUY2", "YUY2", { 640, 360, 640, 360 }, 1, NULL },
-		{ "YUY2", "YUY2", { 640, 360, 320, 180 }, 1, "YUY2 is only copied" },
-	};
-	const char *why = NULL;
-	for (unsigned i = 0; i < N(rows); i++) {
-		const struct side_by_side *s = &rows[i].size;
-		struct video_format from =
-			fixture_format(rows[i].from, s->from_width, s->from_height);
-		struct video_format to = fixture_format(rows[i].to, s->to_width, s->to_height);
-		to.colour.matrix = rows[i].matrix;
-		if (from.colour.matrix != 0)
-			from.colour.matrix = rows[i].matrix;
-		CHECK_ROW(gpu_can_convert(&from, &to, &why) == !rows[i].says, rows[i].from);
-		CHECK_ROW(gpu_can_convert(&from, &to, NULL) == !rows[i].says, rows[i].from);
-		CHECK_ROW(!rows[i].says || strstr(why, rows[i].says), why);
-	}
-	struct video_format a = fixture_format("NV12", 64, 64), b = a;
-	a.colour.matrix = 1;
-	b.colour.matrix = 6;
-	CHECK(!gpu_can_convert(&a, &b, &why) && strstr(why, "cannot be changed"));
-	a = fixture_format("BGRx", 64, 64);
-	b = fixture_format("RGBA_F16", 64, 64);
-	b.colour.transfer = LINEAR;
-	CHECK(!gpu_can_convert(&a, &b, &why) && strstr(why, "no linear light"));
-}
-
-TEST(sizes_and_formats_from_anybody_are_checked)
-{
-	static const uint32_t sides[] = { 0, 16385, 65536, 1u << 31, UINT32_MAX };
-	const char *why = NULL;
-	struct video_format good = fixture_format("BGRx", 64, 64);
-	for (unsigned i = 0; i < N(sides); i++) {
-		struct video_format wide = good, high = good;
-		wide.width = sides[i];
-		high.height = sides[i];
-		CHECK(!gpu_can_convert(&wide, &good, &why) && strstr(why, "from 1 to 16384"));
-		CHECK(!gpu_can_convert(&good, &wide, &why) && strstr(why, "from 1 to 16384"));
-		CHECK(!gpu_can_convert(&high, &good, &why) && strstr(why, "from 1 to 16384"));
-		CHECK(!gpu_can_convert(&good, &high, &why) && strstr(why, "from 1 to 16384"));
-		CHECK(!gpu_can_convert(&wide, &wide, NULL));
-	}
-	struct video_format unknown = good;
-	unknown.fourcc = 0x41414141;
-	CHECK(!gpu_can_convert(&unknown, &unknown, &why) &&
-		!gpu_can_convert(&good, &unknown, &why));
 }

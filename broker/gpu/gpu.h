@@ -275,6 +275,21 @@ enum { GPU_ROUNDS_MAX = 1000 };
 int gpu_measure_copy(
 	struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint64_t *median_ns_out);
 
+/* Of one, in a submission of several on buffers that take turns: nearly nothing but the GPU's work. */
+struct gpu_convert_times {
+	uint64_t convert_ns;
+	uint64_t copy_ns; /* of a picture of the source's format, in turns with it */
+};
+
+/**
+ * How long a conversion takes, beside copies. As gpu_measure_copy(); needs memory for eight pictures of
+ * both formats. The formats are laid out by format_layout().
+ *
+ * times_out  medians of so many rounds
+ */
+int gpu_measure_convert(struct gpu *gpu, const struct video_format *from,
+	const struct video_format *to, unsigned rounds, struct gpu_convert_times *times_out);
+
 DEFINE_CLEANUP(struct gpu *, gpu_destroy);
 DEFINE_CLEANUP(struct gpu_buffer *, gpu_buffer_destroy);
 DEFINE_CLEANUP(struct gpu_timeline *, gpu_timeline_destroy);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/gpu/copy.h"
+#include "broker/gpu/measure.h"
 #include "common/clock.h"
 
 enum {
@@ -25,18 +26,21 @@ struct trial {
 	unsigned copies;
 };
 
+int measure_begin(struct gpu *gpu, VkCommandBuffer *commands_out)
+{
+	VkCommandBufferBeginInfo begin = {
+		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+		.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
+	};
+	*commands_out = gpu->jobs[0].commands; /* nothing is in flight */
+	return VK(gpu, BeginCommandBuffer, *commands_out, &begin);
+}
+
 static int record_copies(const struct trial *t, VkCommandBuffer commands, enum copy_way way)
 {
 	struct gpu *gpu = t->gpu;
 	struct gpu_copy copy = { .from.buffer = t->from, .to.buffer = t->to };
 	struct region region = { .row_bytes = t->bytes, .rows = 1 };
-	VkCommandBufferBeginInfo begin = {
-		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-		.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
-	};
-	int r = VK(gpu, BeginCommandBuffer, commands, &begin);
-	if (r < 0)
-		return r;
 	for (unsigned i = 0; i < t->copies; i++) {
 		queue_barrier(gpu, commands, NULL);
 		copy_region(gpu, commands, &copy, &region, way);
@@ -56,21 +60,27 @@ static int wait_for(struct gpu *gpu, uint64_t point)
 	return r;
 }
 
+int measure_commands(struct gpu *gpu, VkCommandBuffer commands, uint64_t *ns_out)
+{
+	uint64_t point = 0, before = clock_ns();
+	int r = queue_run(gpu, commands, &point);
+	if (r == 0)
+		r = wait_for(gpu, point);
+	*ns_out = clock_ns() - before;
+	return r;
+}
+
 static int run_once(const struct trial *t, enum copy_way way, uint64_t *ns_out)
 {
 	struct gpu *gpu = t->gpu;
-	VkCommandBuffer commands = gpu->jobs[0].commands; /* nothing is in flight yet */
-	uint64_t point = 0;
-	int r = record_copies(t, commands, way);
-	if (r < 0)
-		return r;
-	uint64_t before = clock_ns();
-	r = queue_run(gpu, commands, &point);
-	if (r < 0)
-		return r;
-	t->from->used.last_use = t->to->used.last_use = point;
-	r = wait_for(gpu, point);
-	*ns_out = (clock_ns() - before) / t->copies;
+	VkCommandBuffer commands;
+	int r = measure_begin(gpu, &commands);
+	if (r == 0)
+		r = record_copies(t, commands, way);
+	if (r == 0)
+		r = measure_commands(gpu, commands, ns_out);
+	t->from->used.last_use = t->to->used.last_use = gpu->submitted;
+	*ns_out /= t->copies;
 	return r;
 }
 
@@ -146,6 +156,12 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+uint64_t measure_median(uint64_t *ns, unsigned n)
+{
+	qsort(ns, n, sizeof(ns[0]), ascending);
+	return ns[n / 2];
+}
+
 int gpu_measure_copy(struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint64_t *median_ns_out)
 {
 	uint64_t ns[GPU_ROUNDS_MAX];
@@ -158,7 +174,6 @@ int gpu_measure_copy(struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint
 	trial_finish(&t);
 	if (r < 0)
 		return r;
-	qsort(ns, rounds, sizeof(ns[0]), ascending);
-	*median_ns_out = ns[rounds / 2];
+	*median_ns_out = measure_median(ns, rounds);
 	return 0;
 }

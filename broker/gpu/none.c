@@ -130,6 +130,12 @@ int gpu_measure_copy(struct gpu *gpu, uint64_t size_bytes, unsigned rounds, uint
 	return -ENODEV;
 }
 
+int gpu_measure_convert(struct gpu *gpu, const struct video_format *from,
+	const struct video_format *to, unsigned rounds, struct gpu_convert_times *times_out)
+{
+	return -ENODEV;
+}
+
 #ifdef SLUICE_FAULTS
 bool gpu_fault_early;
 

@@ -14,6 +14,7 @@ enum {
 	FIGURE_FIRST = 1 << 4,
 	FIGURE_GSTREAMER = 1 << 5,
 	FIGURE_GPU = 1 << 6,
+	FIGURE_CONVERT = 1 << 7,
 	FIGURE_USUAL = FIGURE_GSTREAMER - 1, /* the others need more than any machine has */
 };
 
@@ -25,7 +26,7 @@ struct plan {
 	uint64_t watch_ns;  /* without a break, for lost frames */
 	unsigned n_counts;
 	unsigned counts[COUNTS_MAX]; /* consumers */
-	/* the same for gpu */
+	/* the same for gpu; the rounds also for convert */
 	unsigned gpu_rounds;
 	unsigned n_gpu_counts;
 	unsigned gpu_counts[COUNTS_MAX];
@@ -56,6 +57,9 @@ int figure_first(struct report *report, const struct plan *plan, struct failure 
 
 /* gstreamer; only if SLUICE_BENCH_GSTREAMER is set */
 int figure_gstreamer(struct report *report, const struct plan *plan, struct failure *failure);
+
+/* convert; only where there is a GPU that Vulkan knows */
+int figure_convert(struct report *report, const struct plan *plan, struct failure *failure);
 
 /* gpu; only where there is a GPU that Vulkan and CUDA know */
 int figure_gpu(struct report *report, const struct plan *plan, struct failure *failure);

@@ -16,7 +16,9 @@
 enum {
 	COPIES = 501,
 	COPIES_CPU = 21, /* a software renderer is slow */
-	SPIN_US = 200,   /* the broker's default */
+	CONVERSIONS = 101,
+	CONVERSIONS_CPU = 3,
+	SPIN_US = 200, /* the broker's default */
 };
 
 struct gpu_floor {
@@ -27,13 +29,16 @@ struct gpu_floor {
 };
 
 struct question {
-	uint64_t size_bytes;
+	bool is_conversion;
+	uint64_t size_bytes; /* of a copy */
+	struct video_format from, to;
 };
 
 /* Also sent once at the beginning, unasked. */
 struct answer {
 	int result;
-	uint64_t ns;
+	uint64_t ns; /* of a copy */
+	struct gpu_convert_times times;
 	bool is_cpu;
 	char text[BENCH_TEXT_MAX /
 		  2]; /* the GPU's name at the beginning; a sentence if it failed */
@@ -57,11 +62,16 @@ static struct answer open_gpu(struct gpu **gpu_out)
 	return a;
 }
 
-static struct answer measure(struct gpu *gpu, uint64_t size_bytes)
+static struct answer measure(struct gpu *gpu, const struct question *q)
 {
 	struct answer a = { 0 };
-	unsigned copies = gpu_info(gpu)->is_cpu ? COPIES_CPU : COPIES;
-	a.result = gpu_measure_copy(gpu, size_bytes, copies, &a.ns);
+	bool is_cpu = gpu_info(gpu)->is_cpu;
+	if (q->is_conversion)
+		a.result = gpu_measure_convert(
+			gpu, &q->from, &q->to, is_cpu ? CONVERSIONS_CPU : CONVERSIONS, &a.times);
+	else
+		a.result =
+			gpu_measure_copy(gpu, q->size_bytes, is_cpu ? COPIES_CPU : COPIES, &a.ns);
 	if (a.result < 0)
 		snprintf(a.text, sizeof(a.text), "%s", gpu_error(gpu));
 	return a;
@@ -77,7 +87,7 @@ _Noreturn static void serve(int fd)
 	struct answer a = open_gpu(&gpu);
 	while (send(fd, &a, sizeof(a), MSG_NOSIGNAL) > 0 && a.result == 0 &&
 		recv(fd, &question, sizeof(question), 0) == sizeof(question))
-		a = measure(gpu, question.size_bytes);
+		a = measure(gpu, &question);
 	_exit(0);
 }
 
@@ -144,17 +154,36 @@ bool gpu_floor_is_cpu(const struct gpu_floor *f)
 	return f->is_cpu;
 }
 
+static int ask(struct gpu_floor *f, const struct question *question, struct answer *answer_out,
+	struct failure *failure)
+{
+	if (send(f->fd, question, sizeof(*question), MSG_NOSIGNAL) < 0)
+		return fail(failure, -errno, "gpu: the floor's process: %s", strerror(errno));
+	return take_answer(f, answer_out, failure);
+}
+
 int gpu_floor_measure(
 	struct gpu_floor *f, uint64_t size_bytes, double *us_out, struct failure *failure)
 {
 	struct question question = { .size_bytes = size_bytes };
 	struct answer a = { 0 };
-	if (send(f->fd, &question, sizeof(question), MSG_NOSIGNAL) < 0)
-		return fail(failure, -errno, "gpu: the floor's process: %s", strerror(errno));
-	int r = take_answer(f, &a, failure);
+	int r = ask(f, &question, &a, failure);
+	if (r == 0)
+		*us_out = (double)a.ns / 1e3;
+	return r;
+}
+
+int gpu_floor_convert(struct gpu_floor *f, const struct video_format *from,
+	const struct video_format *to, double *convert_us_out, double *copy_us_out,
+	struct failure *failure)
+{
+	struct question question = { .is_conversion = true, .from = *from, .to = *to };
+	struct answer a = { 0 };
+	int r = ask(f, &question, &a, failure);
 	if (r < 0)
 		return r;
-	*us_out = (double)a.ns / 1e3;
+	*convert_us_out = (double)a.times.convert_ns / 1e3;
+	*copy_us_out = (double)a.times.copy_ns / 1e3;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/cleanup.h"
+#include "common/format.h"
 #include "consumer/bench/bench.h"
 
 struct gpu_floor;
@@ -30,6 +31,12 @@ bool gpu_floor_is_cpu(const struct gpu_floor *floor);
 /* The median of many copies of so many bytes. Nothing else should use the GPU. Blocks. */
 int gpu_floor_measure(
 	struct gpu_floor *floor, uint64_t size_bytes, double *us_out, struct failure *failure);
+
+/* The medians of a conversion and of copies of its source, in turns. Nothing else should use the GPU.
+ * Blocks. */
+int gpu_floor_convert(struct gpu_floor *floor, const struct video_format *from,
+	const struct video_format *to, double *convert_us_out, double *copy_us_out,
+	struct failure *failure);
 
 /* Ends the process. Takes NULL. Returns NULL. */
 struct gpu_floor *gpu_floor_destroy(struct gpu_floor *floor);

@@ -39,6 +39,7 @@ static const struct step {
 	{ FIGURE_GSTREAMER, figure_gstreamer },
 #endif
 	{ FIGURE_GPU, figure_gpu },
+	{ FIGURE_CONVERT, figure_convert },
 };
 
 static int measure(struct report *report, const struct plan *plan, struct failure *failure)
@@ -104,7 +105,8 @@ static int run(const struct options *o, struct failure *failure)
 	struct plan plan = plan_for(o, &place);
 	struct report report = {
 		.is_quick = o->is_quick,
-		.rounds = plan.figures == FIGURE_GPU ? plan.gpu_rounds : plan.rounds,
+		.rounds = plan.figures & ~(FIGURE_GPU | FIGURE_CONVERT) ? plan.rounds
+									: plan.gpu_rounds,
 		.round_seconds = (double)plan.window_ns / NS_PER_S,
 		.watch_seconds = (double)plan.watch_ns / NS_PER_S,
 	};
