@@ -201,6 +201,9 @@ static void say_subscribe(struct client_end *e)
 	m.readiness = (Sluice__Readiness)(wrong >> 2 & 1);
 	m.width = wrong >> 3 & 1 ? 16 : 0;
 	m.fourcc = wrong >> 4 & 1;
+	m.matrix = wrong >> 5 & 1 ? 6 : 0;
+	m.min_interval_ns = wrong >> 6 & 1 ? NS_PER_S / 30 : 0;
+	m.range = (Sluice__Range)(wrong >> 7 & 1 ? 3 : 0);
 	packet.body_case = SLUICE__PACKET__BODY_SUBSCRIBE;
 	packet.subscribe = &m;
 	send_packet(e, &packet);

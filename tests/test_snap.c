@@ -340,6 +340,36 @@ static void script_refuse(struct fake *fake)
 	fake_expect_end(fake);
 }
 
+static void script_form(struct fake *fake)
+{
+	static const struct fake_grant host = { .max_holds = 1 };
+	fake_memory_init(&memory, 1, 0);
+	fake_welcome(fake, 1);
+	const Sluice__Subscribe *in = fake_grant(fake, &host);
+	CHECK(in->fourcc == DRM_FORMAT_XRGB8888 && in->width == FAKE_WIDTH && in->height == 0);
+	fake_bind(fake, &memory);
+	fake_frame(fake, &memory, 0, 1);
+	fake_released(fake, &memory, 0, 1);
+	fake_expect(fake, SLUICE__PACKET__BODY_UNSUBSCRIBE);
+	fake_expect_end(fake);
+	fake_memory_finish(&memory);
+}
+
+TEST(the_broker_is_asked_for_the_form)
+{
+	struct fake fake;
+	char path[128];
+	fake_start(&fake, script_form, NULL);
+	path_of(path, sizeof(path), "form.png");
+	const char *argv[] = { SLUICE_SNAP, "--socket", fake.address.sun_path, "--stream",
+		"desktop", "--format", "bgrx", "--size", "64x0", path, NULL };
+	program_run(&program, argv, RLIM_INFINITY);
+	CHECK_STR(program.err, "");
+	CHECK_EQ(program.status, 0);
+	CHECK(exists("form.png"));
+	fake_stop(&fake);
+}
+
 TEST(a_stream_that_does_not_exist_is_told)
 {
 	struct fake fake;
@@ -369,6 +399,11 @@ TEST(wrong_usage_is_status_2_and_teaches)
 		{ SLUICE_SNAP, "--stream", "a", "--timeout=3601", "b" },
 		{ SLUICE_SNAP, "--stream", "a", "--timeout=nan", "b" },
 		{ SLUICE_SNAP, "--stream", "a", "--timeout=1x", "b" },
+		{ SLUICE_SNAP, "--stream", "a", "--format=none", "b" },
+		{ SLUICE_SNAP, "--stream", "a", "--size=64", "b" },
+		{ SLUICE_SNAP, "--stream", "a", "--size=-1x5", "b" },
+		{ SLUICE_SNAP, "--stream", "a", "--size=64x48x", "b" },
+		{ SLUICE_SNAP, "--stream", "a", "--size=16385x1", "b" },
 	};
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		program_run(&program, rows[i], 0);

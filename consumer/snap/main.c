@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/format.h"
 #include "consumer/snap/picture.h"
 #include "consumer/snap/png_file.h"
 
@@ -16,12 +17,16 @@ enum { EXIT_USAGE = 2 };
 static const double timeout_min_s = 0.001, timeout_max_s = 3600;
 
 static const char help[] =
-	"usage: sluice-snap [--socket PATH] --stream NAME [--timeout SECONDS] OUT.png\n"
+	"usage: sluice-snap [--socket PATH] --stream NAME [--format NAME] [--size WxH]\n"
+	"                   [--timeout SECONDS] OUT.png\n"
 	"\n"
 	"Write the newest frame of a stream as a PNG file. OUT.png appears when it is complete,\n"
 	"or not at all; - is standard output.\n"
 	"\n"
 	"  --stream NAME      which stream: `sluice ls` lists them\n"
+	"  --format NAME      let the broker convert it, as NV12 or I420, before it is written;\n"
+	"                     for seeing what other clients get\n"
+	"  --size WxH         ..., to this size; 0 for a side that keeps the proportions\n"
 	"  --timeout SECONDS  how long to wait for a frame: 0.001 to 3600, 5 if not given\n"
 	"  --socket PATH      the broker's socket; else $SLUICE_SOCKET, else\n"
 	"                     $XDG_RUNTIME_DIR/sluice-0\n"
@@ -30,6 +35,7 @@ static const char help[] =
 	"examples:\n"
 	"  sluice-snap --stream desktop now.png\n"
 	"  sluice-snap --stream desktop - | feh -\n"
+	"  sluice-snap --stream desktop --size 320x0 small.png\n"
 	"\n"
 	"exit status: 0 written, 1 failed (no broker, no frame, disk full), 2 wrong usage";
 
@@ -38,6 +44,8 @@ struct options {
 	const char *stream;
 	const char *path;
 	double timeout_s;
+	uint32_t fourcc; /* 0: the stream's own */
+	uint32_t width, height;
 };
 
 /* --- Options ----------------------------------------------------------------------------------*/
@@ -50,6 +58,28 @@ static double parse_timeout(const char *text)
 		errx(EXIT_USAGE, "--timeout %s: give seconds from %g to %g", text, timeout_min_s,
 			timeout_max_s);
 	return s;
+}
+
+static uint32_t parse_format(const char *name)
+{
+	const struct format_info *info = format_info_by_name(name);
+	if (info)
+		return info->fourcc;
+	fprintf(stderr, "sluice-snap: --format %s: give one of", name);
+	for (unsigned i = 0; (info = format_info_at(i)); i++)
+		fprintf(stderr, " %s", info->name);
+	fputc('\n', stderr);
+	exit(EXIT_USAGE);
+}
+
+static void parse_size(const char *text, struct options *o)
+{
+	char rest;
+	bool is_size = strspn(text, "0123456789x") == strlen(text) &&
+		       sscanf(text, "%5ux%5u%c", &o->width, &o->height, &rest) == 2;
+	if (!is_size || o->width > FORMAT_SIDE_MAX || o->height > FORMAT_SIDE_MAX)
+		errx(EXIT_USAGE, "--size %s: give two sides of 0 to %d pixels, as in 640x360", text,
+			FORMAT_SIDE_MAX);
 }
 
 static _Noreturn void tell(const char *text)
@@ -65,6 +95,8 @@ static void parse_options(int argc, char **argv, struct options *o)
 		{ "socket", required_argument, NULL, 'k' },
 		{ "stream", required_argument, NULL, 's' },
 		{ "timeout", required_argument, NULL, 't' },
+		{ "format", required_argument, NULL, 'f' },
+		{ "size", required_argument, NULL, 'z' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ 0 },
@@ -80,6 +112,12 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 't':
 			o->timeout_s = parse_timeout(optarg);
+			break;
+		case 'f':
+			o->fourcc = parse_format(optarg);
+			break;
+		case 'z':
+			parse_size(optarg, o);
 			break;
 		case 'h':
 			tell(help);
@@ -139,7 +177,9 @@ static void take_frame(struct sluice *conn, const struct options *o, struct pict
 {
 	uint64_t end = clock_ns() + (uint64_t)(o->timeout_s * 1e9), now;
 	struct sluice_view *view;
-	struct sluice_view_request newest = { .max_holds = 1 };
+	struct sluice_view_request newest = {
+		.max_holds = 1, .fourcc = o->fourcc, .width = o->width, .height = o->height
+	};
 	int r = sluice_subscribe(conn, o->stream, &newest, &view);
 	if (r < 0)
 		errx(EXIT_FAILURE, "%s", sluice_error(conn));
