@@ -15,6 +15,7 @@ enum {
 };
 
 #define STILL_NS (1 * NS_PER_S)    /* without a frame, then the last is shown again */
+#define KEPT_NS  (250 * NS_PER_MS) /* without a frame, then the last is given back */
 #define STALE_NS (1 * NS_PER_S)    /* a first frame this old is a picture that stood still */
 #define LATE_NS  (250 * NS_PER_MS) /* for frames on their way when the time is up */
 
@@ -142,7 +143,7 @@ static void say_part(const struct recording *r, const struct picture_format *pic
 			picture->width, picture->height, width, height);
 }
 
-/* The frame is given back already: this may take its time. encoder [take] */
+/* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
@@ -219,43 +220,42 @@ static void count_picture(struct recording *r, const struct picture *p)
 	r->last = *p;
 }
 
-/* Read the pixels into r's encoder, or into a new one if the format is not the same. */
-static int load(struct recording *r, const struct sluice_frame *frame,
+/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		int result = encoder_open(fresh_out, &r->options->encoder, format,
+		int result = encoder_open(fresh_out, source_encoder(r->source), format,
 			output_encoder_flags(r->format), r->problem);
-		if (result < 0)
+		if (result < 0) {
+			sluice_frame_release(frame);
 			return result;
+		}
 		encoder = *fresh_out;
 	}
-	int result = encoder_load(encoder, frame);
-	if (result < 0)
-		return problem_set(r->problem, result, "a frame could not be read");
-	if (sluice_frame_valid(frame))
-		return 0;
-	encoder_unload(encoder);
-	return -ESTALE;
+	return encoder_load(encoder, frame, r->problem);
 }
 
-/* frame [take]: it is held while its pixels are read, no longer. MORE, 0: done, or negative. */
+/* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
 	_cleanup_(encoder_destroyp) struct encoder *fresh = NULL;
 	const struct picture_format format = picture_format_of(frame);
 	const struct picture p = picture_of(r, frame);
 	bool is_late = is_past_limit(r, p.pts_ns);
-	bool is_skipped = is_late || is_known(r, frame);
-	int result = is_skipped ? 0 : load(r, frame, &format, &fresh);
-	sluice_frame_release(frame);
-	if (is_skipped)
+	if (is_late || is_known(r, frame)) {
+		sluice_frame_release(frame);
 		return is_late ? 0 : MORE;
+	}
+	int result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
 		r->stats->torn++;
 		return MORE;
 	}
+	/* a new file may take its time */
+	if (result == 0 && fresh)
+		result = encoder_let_go(fresh, r->problem);
 	if (result == 0 && fresh)
 		result = begin_part(r, &fresh, &format, p.pts_ns);
 	if (result < 0)
@@ -286,9 +286,12 @@ static int on_silence(struct recording *r)
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
 		return 0;
-	if (now < r->last_encoded_ns + STILL_NS)
-		return MORE;
-	int result = repeat(r, r->first_pts_ns + elapsed);
+	int result = 0;
+	if (now >= r->last_encoded_ns + KEPT_NS)
+		result = encoder_let_go(r->encoder, r->problem);
+	if (result < 0 || now < r->last_encoded_ns + STILL_NS)
+		return result < 0 ? result : MORE;
+	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
 }
 
@@ -302,6 +305,15 @@ static int show_until_end(struct recording *r)
 	if (limit_ns(r) && elapsed > limit_ns(r))
 		elapsed = limit_ns(r);
 	return repeat(r, r->first_pts_ns + elapsed);
+}
+
+/* What cannot be kept is lost for repeat() alone, which says so itself. */
+static void on_ending(void *data)
+{
+	struct recording *r = data;
+	struct problem problem;
+	if (r->encoder)
+		encoder_let_go(r->encoder, &problem);
 }
 
 static void update_stats(struct recording *r)
@@ -368,7 +380,7 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 		.problem = problem,
 		.packet = av_packet_alloc(),
 	};
-	int result = r.packet ? source_create(&r.source, options, problem)
+	int result = r.packet ? source_create(&r.source, options, on_ending, &r, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
 	if (result == 0)
 		result = run(&r);
