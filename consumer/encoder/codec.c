@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <libavutil/pixdesc.h>
+#include <string.h>
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/settings.h"
@@ -49,6 +50,15 @@ static int set_size(
 		format->width, format->height, ctx->codec->name);
 }
 
+/* NVENC makes YUV of RGB by itself, by BT.601 in limited range, whatever it is told. */
+static void correct_colour(AVCodecContext *ctx)
+{
+	if (!strstr(ctx->codec->name, "_nvenc") || !pixel_format_is_rgb(ctx->pix_fmt))
+		return;
+	ctx->colorspace = AVCOL_SPC_BT470BG;
+	ctx->color_range = AVCOL_RANGE_MPEG;
+}
+
 /* A context that is ready to be opened. */
 static int prepare(AVCodecContext **ctx_out, const struct request *request, struct problem *problem)
 {
@@ -65,6 +75,7 @@ static int prepare(AVCodecContext **ctx_out, const struct request *request, stru
 		r = settings_apply(request->settings, ctx, problem);
 	if (r == 0) {
 		convert_choose_colour(format, ctx);
+		correct_colour(ctx);
 		ctx->sample_aspect_ratio = (AVRational){ 1, 1 };
 		if (request->flags & ENCODER_GLOBAL_HEADER)
 			ctx->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;

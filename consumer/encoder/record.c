@@ -1,6 +1,8 @@
 #include "consumer/encoder/record.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
@@ -49,6 +51,7 @@ struct recording {
 	struct picture last;
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
+	char note[PROBLEM_MAX];   /* what the encoder said last */
 	unsigned next_in_flight;
 	struct in_flight in_flight[IN_FLIGHT];
 };
@@ -143,6 +146,15 @@ static void say_part(const struct recording *r, const struct picture_format *pic
 			picture->width, picture->height, width, height);
 }
 
+/* What the encoder has to say, once. */
+static void say_note(struct recording *r)
+{
+	const char *note = encoder_note(r->encoder);
+	if (!r->options->quiet && note[0] && strcmp(note, r->note) != 0)
+		fprintf(stderr, "sluice-encode: %s\n", note);
+	snprintf(r->note, sizeof(r->note), "%s", note);
+}
+
 /* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
@@ -161,6 +173,7 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->picture = *picture;
 	r->base_ns = base_ns;
 	r->last_ticks = -1;
+	r->stats->codec = source_encoder(r->source)->codec;
 	say_part(r, picture);
 	int result =
 		output_open(&r->output, path, r->format, r->encoder, stop_is_overdue, r->problem);
@@ -234,6 +247,7 @@ static int load(struct recording *r, struct sluice_frame *frame,
 		}
 		encoder = *fresh_out;
 	}
+	encoder_set_holds(encoder, source_encoder(r->source)->holds);
 	return encoder_load(encoder, frame, r->problem);
 }
 
@@ -264,6 +278,7 @@ static int on_frame(struct recording *r, struct sluice_frame *frame)
 	result = encode(r, p.pts_ns, p.captured_ns);
 	if (result < 0)
 		return result;
+	say_note(r);
 	return r->options->limit_frames == (int64_t)r->stats->frames ? 0 : MORE;
 }
 
@@ -313,7 +328,7 @@ static void on_ending(void *data)
 	struct recording *r = data;
 	struct problem problem;
 	if (r->encoder)
-		encoder_let_go(r->encoder, &problem);
+		encoder_forget(r->encoder, &problem);
 }
 
 static void update_stats(struct recording *r)
