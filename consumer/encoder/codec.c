@@ -123,7 +123,8 @@ int codec_open(struct codec *codec, const struct encoder_settings *settings,
 		return open_with(codec, &request, frame, problem);
 	struct problem coarse;
 	int r = open_with(codec, &request, (AVRational){ 1, TICKS_HZ }, problem);
-	if (r < 0 && open_with(codec, &request, frame, &coarse) == 0)
+	bool is_old = !(codec_find(settings->codec)->capabilities & AV_CODEC_CAP_HARDWARE);
+	if (r < 0 && is_old && open_with(codec, &request, frame, &coarse) == 0)
 		return 0;
 	return r;
 }

@@ -44,10 +44,8 @@ static NVENCSTATUS check(struct call *call, void *encoder, enum state needs, boo
 		record_misuse(call->name, "%p is no session%s", encoder, s ? " any more" : "");
 		return NV_ENC_ERR_INVALID_ENCODERDEVICE;
 	}
-	if (needs == STATE_READY && s->state != STATE_READY) {
-		record_misuse(call->name, "the session is not initialized");
+	if (needs == STATE_READY && s->state != STATE_READY)
 		return NV_ENC_ERR_ENCODER_NOT_INITIALIZED;
-	}
 	if (with_context && !pixels_context_is_current(s->context)) {
 		record_misuse(call->name, "the session's context is not current");
 		return NV_ENC_ERR_INVALID_DEVICE;
