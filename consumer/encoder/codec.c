@@ -30,12 +30,18 @@ const AVCodec *codec_find(const char *name)
 	return codec && codec->type == AVMEDIA_TYPE_VIDEO ? codec : NULL;
 }
 
+/* NVENC makes 4:2:0 of RGB by itself. */
+static bool converts_rgb(const AVCodecContext *ctx)
+{
+	return strstr(ctx->codec->name, "_nvenc") && pixel_format_is_rgb(ctx->pix_fmt);
+}
+
 static bool wants_even_sides(const AVCodecContext *ctx)
 {
 	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(ctx->pix_fmt);
 	const AVCodecDescriptor *codec = avcodec_descriptor_get(ctx->codec_id);
 	bool lossy = codec && codec->props & AV_CODEC_PROP_LOSSY;
-	return lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0);
+	return converts_rgb(ctx) || (lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0));
 }
 
 static int set_size(
@@ -50,10 +56,10 @@ static int set_size(
 		format->width, format->height, ctx->codec->name);
 }
 
-/* NVENC makes YUV of RGB by itself, by BT.601 in limited range, whatever it is told. */
+/* It does so by BT.601 in limited range, whatever it is told. */
 static void correct_colour(AVCodecContext *ctx)
 {
-	if (!strstr(ctx->codec->name, "_nvenc") || !pixel_format_is_rgb(ctx->pix_fmt))
+	if (!converts_rgb(ctx))
 		return;
 	ctx->colorspace = AVCOL_SPC_BT470BG;
 	ctx->color_range = AVCOL_RANGE_MPEG;

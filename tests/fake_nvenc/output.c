@@ -12,7 +12,9 @@ static struct output *find(const struct call *call, const void *handle)
 	for (unsigned i = 0; i < s->n_outputs; i++)
 		if (&s->outputs[i] == handle && s->outputs[i].is_alive)
 			return &s->outputs[i];
-	record_misuse(call->name, "%p is no bitstream buffer, or not any more", handle);
+	/* NULL is no handle of anything: the real one refuses it, and libavcodec tries */
+	if (handle)
+		record_misuse(call->name, "%p is no bitstream buffer, or not any more", handle);
 	return NULL;
 }
 
