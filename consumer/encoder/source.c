@@ -61,6 +61,7 @@ static void drop_view(struct source *s)
 	struct sluice_view_stats stats;
 	if (!s->view)
 		return;
+	s->ending(s->ending_data);
 	sluice_view_get_stats(s->view, &stats);
 	add_stats(&s->past, &stats);
 	s->view = sluice_unsubscribe(s->view);
@@ -68,8 +69,6 @@ static void drop_view(struct source *s)
 
 static void drop_connection(struct source *s)
 {
-	if (s->conn)
-		s->ending(s->ending_data);
 	drop_view(s);
 	s->conn = sluice_close(s->conn);
 	s->state = STATE_UNKNOWN;

@@ -11,14 +11,14 @@
 
 struct source;
 
-/* Frames that are still kept must be given back now: they end with their connection. */
+/* Frames that are still kept must be given back now, as their memory goes with their view. */
 typedef void (*source_ending_fn)(void *data);
 
 /**
  * Connect and subscribe. With --wait, what is not there is waited for in source_next().
  *
  * options     [borrow] until source_destroy()
- * ending      called before a connection is closed
+ * ending      called before a subscription is ended
  * source_out  [give]
  *
  * 0, or negative with a sentence. Blocks for the library's time-out at most.
