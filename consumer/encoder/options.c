@@ -67,6 +67,7 @@ static const struct row rows[] = {
 	{ "reserved",   0, NULL,      NUMBER,    AT(reserved), 1, OPTIONS_HOLDS_MAX },
 	{ "reconnect",  0, NULL,      FLAG,      AT(o.reconnect), 0, 0 },
 	{ "wait",       0, NULL,      FLAG,      AT(o.wait), 0, 0 },
+	{ "require-gpu", 0, NULL,     FLAG,      AT(o.require_gpu), 0, 0 },
 	{ "stats",      0, NULL,      TEXT,      AT(o.stats_path), 0, 0 },
 	{ "quiet",    'q', NULL,      FLAG,      AT(o.quiet), 0, 0 },
 	{ "verbose",  'v', NULL,      FLAG,      AT(o.verbose), 0, 0 },

@@ -37,6 +37,7 @@ struct options {
 	int64_t limit_frames; /* 0: none */
 	bool reconnect;       /* go on when the broker or the stream comes back */
 	bool wait;            /* for the stream, instead of failing */
+	bool require_gpu;     /* refuse to encode on the CPU */
 	bool quiet;
 	bool verbose;
 };

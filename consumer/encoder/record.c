@@ -1,6 +1,8 @@
 #include "consumer/encoder/record.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
@@ -15,6 +17,7 @@ enum {
 };
 
 #define STILL_NS (1 * NS_PER_S)    /* without a frame, then the last is shown again */
+#define KEPT_NS  (250 * NS_PER_MS) /* without a frame, then the last is given back */
 #define STALE_NS (1 * NS_PER_S)    /* a first frame this old is a picture that stood still */
 #define LATE_NS  (250 * NS_PER_MS) /* for frames on their way when the time is up */
 
@@ -48,6 +51,7 @@ struct recording {
 	struct picture last;
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
+	char note[PROBLEM_MAX];   /* what the encoder said last */
 	unsigned next_in_flight;
 	struct in_flight in_flight[IN_FLIGHT];
 };
@@ -142,7 +146,16 @@ static void say_part(const struct recording *r, const struct picture_format *pic
 			picture->width, picture->height, width, height);
 }
 
-/* The frame is given back already: this may take its time. encoder [take] */
+/* What the encoder has to say, once. */
+static void say_note(struct recording *r)
+{
+	const char *note = encoder_note(r->encoder);
+	if (!r->options->quiet && note[0] && strcmp(note, r->note) != 0)
+		fprintf(stderr, "sluice-encode: %s\n", note);
+	snprintf(r->note, sizeof(r->note), "%s", note);
+}
+
+/* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
@@ -160,6 +173,7 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->picture = *picture;
 	r->base_ns = base_ns;
 	r->last_ticks = -1;
+	r->stats->codec = source_encoder(r->source)->codec;
 	say_part(r, picture);
 	int result =
 		output_open(&r->output, path, r->format, r->encoder, stop_is_overdue, r->problem);
@@ -219,43 +233,43 @@ static void count_picture(struct recording *r, const struct picture *p)
 	r->last = *p;
 }
 
-/* Read the pixels into r's encoder, or into a new one if the format is not the same. */
-static int load(struct recording *r, const struct sluice_frame *frame,
+/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		int result = encoder_open(fresh_out, &r->options->encoder, format,
+		int result = encoder_open(fresh_out, source_encoder(r->source), format,
 			output_encoder_flags(r->format), r->problem);
-		if (result < 0)
+		if (result < 0) {
+			sluice_frame_release(frame);
 			return result;
+		}
 		encoder = *fresh_out;
 	}
-	int result = encoder_load(encoder, frame);
-	if (result < 0)
-		return problem_set(r->problem, result, "a frame could not be read");
-	if (sluice_frame_valid(frame))
-		return 0;
-	encoder_unload(encoder);
-	return -ESTALE;
+	encoder_set_holds(encoder, source_encoder(r->source)->holds);
+	return encoder_load(encoder, frame, r->problem);
 }
 
-/* frame [take]: it is held while its pixels are read, no longer. MORE, 0: done, or negative. */
+/* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
 	_cleanup_(encoder_destroyp) struct encoder *fresh = NULL;
 	const struct picture_format format = picture_format_of(frame);
 	const struct picture p = picture_of(r, frame);
 	bool is_late = is_past_limit(r, p.pts_ns);
-	bool is_skipped = is_late || is_known(r, frame);
-	int result = is_skipped ? 0 : load(r, frame, &format, &fresh);
-	sluice_frame_release(frame);
-	if (is_skipped)
+	if (is_late || is_known(r, frame)) {
+		sluice_frame_release(frame);
 		return is_late ? 0 : MORE;
+	}
+	int result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
 		r->stats->torn++;
 		return MORE;
 	}
+	/* a new file may take its time */
+	if (result == 0 && fresh)
+		result = encoder_let_go(fresh, r->problem);
 	if (result == 0 && fresh)
 		result = begin_part(r, &fresh, &format, p.pts_ns);
 	if (result < 0)
@@ -264,6 +278,7 @@ static int on_frame(struct recording *r, struct sluice_frame *frame)
 	result = encode(r, p.pts_ns, p.captured_ns);
 	if (result < 0)
 		return result;
+	say_note(r);
 	return r->options->limit_frames == (int64_t)r->stats->frames ? 0 : MORE;
 }
 
@@ -286,9 +301,12 @@ static int on_silence(struct recording *r)
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
 		return 0;
-	if (now < r->last_encoded_ns + STILL_NS)
-		return MORE;
-	int result = repeat(r, r->first_pts_ns + elapsed);
+	int result = 0;
+	if (now >= r->last_encoded_ns + KEPT_NS)
+		result = encoder_let_go(r->encoder, r->problem);
+	if (result < 0 || now < r->last_encoded_ns + STILL_NS)
+		return result < 0 ? result : MORE;
+	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
 }
 
@@ -302,6 +320,15 @@ static int show_until_end(struct recording *r)
 	if (limit_ns(r) && elapsed > limit_ns(r))
 		elapsed = limit_ns(r);
 	return repeat(r, r->first_pts_ns + elapsed);
+}
+
+/* What cannot be kept is lost for repeat() alone, which says so itself. */
+static void on_ending(void *data)
+{
+	struct recording *r = data;
+	struct problem problem;
+	if (r->encoder)
+		encoder_forget(r->encoder, &problem);
 }
 
 static void update_stats(struct recording *r)
@@ -368,7 +395,7 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 		.problem = problem,
 		.packet = av_packet_alloc(),
 	};
-	int result = r.packet ? source_create(&r.source, options, problem)
+	int result = r.packet ? source_create(&r.source, options, on_ending, &r, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
 	if (result == 0)
 		result = run(&r);

@@ -14,6 +14,7 @@ struct stats_gap {
 };
 
 struct stats {
+	const char *codec; /* [borrow] its name */
 	uint64_t frames;   /* encoded, repeated ones not counted */
 	uint64_t repeated; /* a picture that stood still, once a second */
 	uint64_t torn;     /* thrown away: written again while it was read */
