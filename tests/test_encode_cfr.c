@@ -70,7 +70,7 @@ static void play(uint64_t source_num, uint64_t source_den, uint64_t num, uint64_
 	begin(num, den, start);
 	for (unsigned i = 1; i < n; i++)
 		add(start + i * source_den * NS_PER_S / source_num);
-	write_frames(cfr_end(&film.cfr, start + n * source_den * NS_PER_S / source_num));
+	write_frames(cfr_end(&film.cfr, start + n * source_den * NS_PER_S / source_num, false));
 	check_film(num, den);
 }
 
@@ -166,15 +166,20 @@ TEST(the_next_time_is_the_first_at_which_something_is_due)
 TEST(the_file_is_as_long_as_the_recording_and_ends_with_the_newest_picture)
 {
 	begin(60, 1, 77);
-	write_frames(cfr_end(&film.cfr, 77 + 10 * NS_PER_S));
+	write_frames(cfr_end(&film.cfr, 77 + 10 * NS_PER_S, true));
 	CHECK_EQ(film.n, 600);
 	begin(60, 1, 77);
 	add(78);
 	CHECK_EQ(film.n, 1);
-	write_frames(cfr_end(&film.cfr, 78));
+	write_frames(cfr_end(&film.cfr, 78, false));
 	CHECK(film.n == 2 && film.shown[1] == 1);
-	write_frames(cfr_end(&film.cfr, 78));
+	write_frames(cfr_end(&film.cfr, 78, false));
 	CHECK_EQ(film.n, 2);
+	CHECK_EQ(film.cfr.dropped, 0);
+	begin(60, 1, 77);
+	add(78);
+	write_frames(cfr_end(&film.cfr, 78, true));
+	CHECK(film.n == 1 && film.cfr.dropped == 1);
 }
 
 TEST(times_that_go_back_count_as_now)
@@ -189,11 +194,22 @@ TEST(times_that_go_back_count_as_now)
 	CHECK_EQ(film.n, 60);
 }
 
+TEST(a_picture_that_was_lost_is_neither_shown_nor_dropped)
+{
+	begin(60, 1, 0);
+	struct cfr_frames due = cfr_add(&film.cfr, 500 * 1000000);
+	CHECK(due.first == 1 && due.n == 29);
+	cfr_lose(&film.cfr);
+	due = cfr_add(&film.cfr, NS_PER_S);
+	CHECK(due.first == 30 && due.n == 30);
+	CHECK(film.cfr.dropped == 0 && film.cfr.repeated == 59);
+}
+
 TEST(after_a_thousand_hours_not_a_single_frame_is_missing)
 {
 	const uint64_t hours = 1000, seconds = hours * 3600;
 	begin(30000, 1001, 0);
-	struct cfr_frames due = cfr_end(&film.cfr, seconds * NS_PER_S);
+	struct cfr_frames due = cfr_end(&film.cfr, seconds * NS_PER_S, true);
 	/* rounded up: the last one is cut by the end */
 	CHECK_EQ(due.first + due.n, (seconds * 30000 + 1000) / 1001);
 	due = cfr_pass(&film.cfr, cfr_next_ns(&film.cfr));

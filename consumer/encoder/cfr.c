@@ -61,19 +61,27 @@ struct cfr_frames cfr_add(struct cfr *cfr, uint64_t pts_ns)
 	return due;
 }
 
+void cfr_lose(struct cfr *cfr)
+{
+	cfr->is_shown = true;
+}
+
 struct cfr_frames cfr_pass(struct cfr *cfr, uint64_t pts_ns)
 {
 	return show_until(cfr, frames_until(cfr, since_begin(cfr, pts_ns)));
 }
 
-struct cfr_frames cfr_end(struct cfr *cfr, uint64_t pts_ns)
+struct cfr_frames cfr_end(struct cfr *cfr, uint64_t pts_ns, bool is_exact)
 {
 	/* times as the file has them: without the half */
 	wide at = (wide)since_begin(cfr, pts_ns) * 2 * cfr->num, step = step_of(cfr);
 	uint64_t end = (uint64_t)((at + step - 1) / step);
-	if (!cfr->is_shown && end <= cfr->next)
+	if (!is_exact && !cfr->is_shown && end <= cfr->next)
 		end = cfr->next + 1;
-	return show_until(cfr, end);
+	struct cfr_frames due = show_until(cfr, end);
+	cfr->dropped += !cfr->is_shown;
+	cfr->is_shown = true;
+	return due;
 }
 
 uint64_t cfr_next_ns(const struct cfr *cfr)

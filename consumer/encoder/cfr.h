@@ -30,7 +30,8 @@ struct cfr_frames {
 };
 
 /**
- * The first picture. It is frame 0, due at once.
+ * The first picture of a file. It is frame 0, due at once. The two counts go on from file to file: the
+ * caller zeroes them once.
  *
  * num, den  frames per second, both more than 0 and less than 2^31
  */
@@ -40,12 +41,18 @@ struct cfr_frames cfr_begin(struct cfr *cfr, uint64_t num, uint64_t den, uint64_
  * it makes due show the picture before it. */
 struct cfr_frames cfr_add(struct cfr *cfr, uint64_t pts_ns);
 
+/* The picture that was added last cannot be had after all: the one that is in the file stays. */
+void cfr_lose(struct cfr *cfr);
+
 /* It is pts_ns by the pictures' clock, and no picture until then is still on its way. */
 struct cfr_frames cfr_pass(struct cfr *cfr, uint64_t pts_ns);
 
-/* No picture will follow, and the file ends at pts_ns: all frames of times before that. The newest
- * picture has one in any case. */
-struct cfr_frames cfr_end(struct cfr *cfr, uint64_t pts_ns);
+/**
+ * No picture will follow, and the file ends at pts_ns: all frames of times before that.
+ *
+ * is_exact  no frame more, even if the newest picture is in none of them; else it gets one
+ */
+struct cfr_frames cfr_end(struct cfr *cfr, uint64_t pts_ns, bool is_exact);
 
 /* When cfr_pass() will have something next. */
 uint64_t cfr_next_ns(const struct cfr *cfr);

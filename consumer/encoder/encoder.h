@@ -31,11 +31,16 @@ struct encoder_settings {
 	const char
 		*preset; /* NULL: what suits live pictures, as is tune; "none": the codec's own */
 	const char *tune;
-	int64_t bit_rate; /* bits per second; 0: not given */
-	double crf;       /* negative: not given */
-	int64_t qp;       /* negative: not given */
+	const char *profile;  /* NULL: the codec's own */
+	int64_t bit_rate;     /* bits per second; 0: not given */
+	int64_t max_bit_rate; /* the same, of no more than buffer_bits at once; 0: not given */
+	int64_t buffer_bits;  /* 0: not given: a second's worth */
+	double crf;           /* negative: not given */
+	int64_t qp;           /* negative: not given */
 	int64_t gop;      /* frames; negative: a key frame each second, whatever the frame rate */
+	int64_t b_frames; /* between two others; negative: not given */
 	AVRational rate;  /* frames per second, nominal; num 0: not given */
+	bool may_change;  /* encoder_set_bit_rate() is to work */
 	int64_t n_options;
 	const char *option[ENCODER_OPTIONS_MAX]; /* "key=value" */
 };
