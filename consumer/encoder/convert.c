@@ -35,6 +35,8 @@ struct picture_format picture_format_of(const struct sluice_frame *frame)
 		.transfer = frame->transfer,
 		.matrix = frame->matrix,
 		.full_range = frame->full_range,
+		.memory = frame->memory,
+		.cuda_context = frame->memory == SLUICE_MEMORY_CUDA ? frame->cuda.context : NULL,
 	};
 }
 
@@ -42,7 +44,8 @@ bool picture_format_equal(const struct picture_format *a, const struct picture_f
 {
 	return a->fourcc == b->fourcc && a->width == b->width && a->height == b->height &&
 	       a->primaries == b->primaries && a->transfer == b->transfer &&
-	       a->matrix == b->matrix && a->full_range == b->full_range;
+	       a->matrix == b->matrix && a->full_range == b->full_range && a->memory == b->memory &&
+	       a->cuda_context == b->cuda_context;
 }
 
 static const struct {

@@ -21,6 +21,8 @@ struct picture_format {
 	uint32_t height;                     /* pixels */
 	uint8_t primaries, transfer, matrix; /* ITU-T H.273 */
 	bool full_range;
+	enum sluice_memory memory;
+	void *cuda_context; /* SLUICE_MEMORY_CUDA: the CUcontext in which it is; else NULL */
 };
 
 struct picture_format picture_format_of(const struct sluice_frame *frame);

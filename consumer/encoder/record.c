@@ -17,6 +17,7 @@ enum {
 };
 
 #define STILL_NS (1 * NS_PER_S)    /* without a frame, then the last is shown again */
+#define KEPT_NS  (250 * NS_PER_MS) /* without a frame, then the last is given back */
 #define STALE_NS (1 * NS_PER_S)    /* a first frame this old is a picture that stood still */
 #define LATE_NS  (250 * NS_PER_MS) /* for frames on their way when the time is up */
 #define LEAP_NS  (10 * NS_PER_S)   /* so far ahead of the clock a time is wrong */
@@ -128,7 +129,7 @@ static int end_part(struct recording *r)
 	return drained < 0 ? drained : ended;
 }
 
-/* The frame is given back already: this may take its time. encoder [take] */
+/* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
@@ -201,27 +202,23 @@ static void count_picture(struct recording *r, const struct picture *p)
 	r->last = *p;
 }
 
-/* Read the pixels into r's encoder, or into a new one if the format is not the same. */
-static int load(struct recording *r, const struct sluice_frame *frame,
+/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
 		unsigned flags = output_encoder_flags(r->format) |
 				 (r->options->cfr ? ENCODER_CONSTANT_RATE : 0);
-		int result =
-			encoder_open(fresh_out, &r->options->encoder, format, flags, r->problem);
-		if (result < 0)
+		int result = encoder_open(
+			fresh_out, source_encoder(r->source), format, flags, r->problem);
+		if (result < 0) {
+			sluice_frame_release(frame);
 			return result;
+		}
 		encoder = *fresh_out;
 	}
-	int result = encoder_load(encoder, frame);
-	if (result < 0)
-		return problem_set(r->problem, result, "a frame could not be read");
-	if (sluice_frame_valid(frame))
-		return 0;
-	encoder_unload(encoder);
-	return -ESTALE;
+	return encoder_load(encoder, frame, r->problem);
 }
 
 static bool has_all_frames(const struct recording *r)
@@ -249,7 +246,7 @@ static int write_due(struct recording *r, struct cfr_frames due)
 	return 0;
 }
 
-/* What the file shows until this picture: known now, and written before the picture is read. */
+/* What the file shows until this picture: known now, and written before the picture is loaded. */
 static int show_until(struct recording *r, const struct picture *p)
 {
 	if (!r->options->cfr || !r->encoder)
@@ -283,25 +280,31 @@ static bool is_unwanted(struct recording *r, const struct sluice_frame *frame, u
 	return r->is_time_up || is_known(r, frame);
 }
 
-/* frame [take]: it is held while its pixels are read, no longer. MORE, 0: done, or negative. */
+/* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
 	_cleanup_(encoder_destroyp) struct encoder *fresh = NULL;
 	const struct picture_format format = picture_format_of(frame);
 	const struct picture p = picture_of(r, frame);
-	bool is_skipped = is_unwanted(r, frame, p.pts_ns);
-	int result = is_skipped ? 0 : show_until(r, &p);
-	if (!is_skipped && result == 0)
-		result = load(r, frame, &format, &fresh);
-	sluice_frame_release(frame);
-	if (is_skipped)
+	if (is_unwanted(r, frame, p.pts_ns)) {
+		sluice_frame_release(frame);
 		return r->is_time_up ? 0 : MORE;
+	}
+	int result = show_until(r, &p);
+	if (result < 0) {
+		sluice_frame_release(frame);
+		return result;
+	}
+	result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
 		cfr_lose(&r->cfr);
 		r->stats->torn++;
 		return MORE;
 	}
 	bool is_first_of_part = fresh;
+	/* a new file may take its time */
+	if (result == 0 && fresh)
+		result = encoder_let_go(fresh, r->problem);
 	if (result == 0 && fresh)
 		result = begin_part(r, &fresh, &format, p.pts_ns);
 	if (result == 0)
@@ -345,11 +348,16 @@ static int on_silence(struct recording *r)
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
 		return 0;
+	int result = 0;
+	if (now >= r->last.taken_ns + KEPT_NS)
+		result = encoder_let_go(r->encoder, r->problem);
+	if (result < 0)
+		return result;
 	if (r->options->cfr)
 		return go_on_at_constant_rate(r, now);
 	if (now < r->last_encoded_ns + STILL_NS)
 		return MORE;
-	int result = repeat(r, r->first_pts_ns + elapsed);
+	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
 }
 
@@ -385,6 +393,15 @@ static int wait_ms(const struct recording *r)
 	if (due >= clock + WAIT_MS * NS_PER_MS)
 		return WAIT_MS;
 	return due > clock ? (int)((due - clock) / NS_PER_MS) + 1 : 0;
+}
+
+/* What cannot be kept is lost for repeat() alone, which says so itself. */
+static void on_ending(void *data)
+{
+	struct recording *r = data;
+	struct problem problem;
+	if (r->encoder)
+		encoder_let_go(r->encoder, &problem);
 }
 
 static void update_stats(struct recording *r)
@@ -455,7 +472,7 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 	int result = r.packet ? parts_create(&r.parts, options, format, stats, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
 	if (result == 0)
-		result = source_create(&r.source, options, problem);
+		result = source_create(&r.source, options, on_ending, &r, problem);
 	if (result == 0)
 		result = run(&r);
 	return finish(&r, result);
