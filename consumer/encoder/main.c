@@ -5,6 +5,7 @@
 
 #include "common/cleanup.h"
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
 #include "consumer/encoder/output.h"
@@ -74,6 +75,10 @@ int main(int argc, char **argv)
 		return complain(EXIT_USAGE, &problem);
 	if (r == OPTIONS_DONE)
 		return finish_telling(&problem);
+	if (options.tell_path) {
+		r = control_tell(options.tell_path, options.output, &problem);
+		return r < 0 ? complain(EXIT_EARLY, &problem) : finish_telling(&problem);
+	}
 	avlog_install(options.verbose);
 	if ((r = check(&options, &format, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
@@ -82,7 +87,7 @@ int main(int argc, char **argv)
 			&problem, 0, "cannot write %s: %s", options.stats_path, strerror(errno));
 		return complain(EXIT_EARLY, &problem);
 	}
-	if ((r = stop_install()) < 0)
+	if ((r = stop_install()) < 0 || (r = control_install()) < 0)
 		problem_set(&problem, r, "signals cannot be taken: %s", strerror(-r));
 	else
 		r = record_and_report(&options, format, stats_file, &problem);

@@ -83,6 +83,7 @@ static const struct row rows[] = {
 	{ "frames",     0, "frames:v", NUMBER,   AT(o.limit_frames), 1, OPTIONS_FRAMES_MAX },
 	{ "stats",      0, NULL,      TEXT,      AT(o.stats_path), 0, 0 },
 	{ "control",    0, NULL,      TEXT,      AT(o.control_path), 0, 0 },
+	{ "tell",       0, NULL,      TEXT,      AT(o.tell_path), 0, 0 },
 	{ "quiet",    'q', NULL,      FLAG,      AT(o.quiet), 0, 0 },
 	{ "verbose",  'v', NULL,      FLAG,      AT(o.verbose), 0, 0 },
 	{ "help",     'h', NULL,      HELP,      0, 0, 0 },
@@ -292,6 +293,9 @@ static int read_options(struct parse *p, int argc, char **argv)
 
 static int read_output(struct parse *p, int argc, char **argv)
 {
+	if (p->o.tell_path && optind + 1 != argc)
+		return problem_set(p->problem, -EINVAL,
+			"--tell takes one command, such as keyframe, \"bitrate 4M\" or help");
 	if (optind == argc)
 		return problem_set(p->problem, -EINVAL, "OUTPUT is missing: a file, or pipe:1");
 	if (optind + 1 < argc)
@@ -320,6 +324,8 @@ static int check_rates(struct parse *p)
 static int check_together(struct parse *p)
 {
 	struct options *o = &p->o;
+	if (o->tell_path)
+		return OPTIONS_RUN;
 	if (!o->stream)
 		return problem_set(p->problem, -EINVAL,
 			"--stream is missing: `sluice ls` shows which there are");

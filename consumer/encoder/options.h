@@ -33,6 +33,7 @@ struct options {
 	const char *muxer;        /* NULL: by the output's name */
 	const char *stats_path;   /* NULL: none */
 	const char *control_path; /* NULL: no socket */
+	const char *tell_path;    /* NULL; else `output` is a command for who listens there */
 	struct encoder_settings encoder;
 	struct sluice_view_request view;
 	int64_t limit_us;     /* 0: none */
