@@ -5,6 +5,7 @@
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/source.h"
 #include "consumer/encoder/stop.h"
 
@@ -38,9 +39,9 @@ struct recording {
 	struct source *source;
 	AVPacket *packet;
 
-	/* the file that is written, and its encoder */
-	struct encoder *encoder;
-	struct output *output;
+	/* where packets go, and the encoder of the part that is written */
+	struct parts *parts;
+	struct encoder *encoder; /* NULL: no part has begun */
 	struct picture_format picture;
 	uint64_t base_ns;   /* the time that is 0 in the file */
 	int64_t last_ticks; /* -1: nothing is in it yet */
@@ -76,7 +77,7 @@ static int write_packets(struct recording *r)
 	while ((ready = encoder_receive(r->encoder, r->packet, r->problem)) == 1) {
 		count_latency(r, r->packet->pts);
 		r->stats->packet_bytes += (uint64_t)r->packet->size;
-		int result = output_write(r->output, r->packet, r->problem);
+		int result = parts_write(r->parts, r->packet, r->problem);
 		if (result < 0)
 			return result;
 	}
@@ -106,66 +107,27 @@ static int drain(struct recording *r)
 	return result < 0 ? result : write_packets(r);
 }
 
-/* Finish the file, as far as it can be. */
-static int close_part(struct recording *r)
+/* Finish the part, as far as it can be. */
+static int end_part(struct recording *r)
 {
-	uint64_t bytes;
-	int drained = r->output && !output_has_failed(r->output) ? drain(r) : 0;
-	int closed = output_close(&r->output, &bytes, r->problem);
-	r->stats->bytes += bytes;
+	int drained = r->encoder && parts_are_open(r->parts) ? drain(r) : 0;
+	int ended = parts_end(r->parts, r->problem);
 	r->encoder = encoder_destroy(r->encoder);
-	return drained < 0 ? drained : closed;
-}
-
-static int refuse_second_part(struct recording *r, const struct picture_format *picture)
-{
-	return problem_set(r->problem, -EOPNOTSUPP,
-		"the picture changed from %ux%u to %ux%u, and %s cannot go on in another file: "
-		"what came before is complete",
-		r->picture.width, r->picture.height, picture->width, picture->height,
-		r->options->output);
-}
-
-static void say_part(const struct recording *r, const struct picture_format *picture)
-{
-	int width, height;
-	encoder_size(r->encoder, &width, &height);
-	if (r->options->quiet)
-		return;
-	if (r->stats->parts > 0)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, going on in part %u\n",
-			width, height, r->stats->parts);
-	if ((uint32_t)width != picture->width || (uint32_t)height != picture->height)
-		fprintf(stderr,
-			"sluice-encode: %ux%u has an odd side, which the codec does not take: "
-			"cropped to %dx%d\n",
-			picture->width, picture->height, width, height);
+	return drained < 0 ? drained : ended;
 }
 
 /* The frame is given back already: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
-	_cleanup_free_ char *path = NULL;
-	if (r->stats->parts > 0) {
-		int result = close_part(r);
-		if (result < 0)
-			return result;
-		if (!output_is_file(r->options->output))
-			return refuse_second_part(r, picture);
-	}
-	if (output_part_path(r->options->output, r->stats->parts, &path) < 0)
-		return problem_set(r->problem, -ENOMEM, "out of memory");
+	int result = end_part(r);
+	if (result < 0)
+		return result;
 	r->encoder = TAKE_PTR(*encoder);
 	r->picture = *picture;
 	r->base_ns = base_ns;
 	r->last_ticks = -1;
-	say_part(r, picture);
-	int result =
-		output_open(&r->output, path, r->format, r->encoder, stop_is_overdue, r->problem);
-	if (result == 0)
-		r->stats->parts++;
-	return result;
+	return parts_begin(r->parts, r->encoder, picture, r->problem);
 }
 
 static uint64_t limit_ns(const struct recording *r)
@@ -281,7 +243,7 @@ static int repeat(struct recording *r, uint64_t pts_ns)
 static int on_silence(struct recording *r)
 {
 	uint64_t now = now_ns();
-	if (!r->output)
+	if (!r->encoder)
 		return MORE;
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
@@ -296,7 +258,7 @@ static int on_silence(struct recording *r)
 static int show_until_end(struct recording *r)
 {
 	uint64_t now = now_ns();
-	if (!r->output || now < r->last_encoded_ns + LATE_NS)
+	if (!r->encoder || now < r->last_encoded_ns + LATE_NS)
 		return 0;
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed > limit_ns(r))
@@ -344,7 +306,8 @@ static int finish(struct recording *r, int result)
 {
 	struct problem closing, *first = r->problem;
 	r->problem = &closing;
-	int closed = close_part(r);
+	int closed = r->parts ? end_part(r) : 0;
+	r->parts = parts_destroy(r->parts);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);
 	av_packet_free(&r->packet);
@@ -368,8 +331,10 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 		.problem = problem,
 		.packet = av_packet_alloc(),
 	};
-	int result = r.packet ? source_create(&r.source, options, problem)
+	int result = r.packet ? parts_create(&r.parts, options, format, stats, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
+	if (result == 0)
+		result = source_create(&r.source, options, problem);
 	if (result == 0)
 		result = run(&r);
 	return finish(&r, result);
