@@ -132,3 +132,14 @@ void child_forget(struct child *child)
 	fd_closep(&child->error_fd);
 	fd_closep(&child->ready_fd);
 }
+
+void child_tell_ready(void)
+{
+	static bool is_told;
+	if (is_told)
+		return;
+	is_told = true;
+	ssize_t ignored = write(CHILD_READY_FD, "", 1);
+	(void)ignored;
+	close(CHILD_READY_FD);
+}

@@ -51,3 +51,6 @@ bool child_has_ended(struct child *child, int *status_out);
 
 /* Close what was open for it. */
 void child_forget(struct child *child);
+
+/* In a child: its work has begun. Later calls do nothing. Never blocks. */
+void child_tell_ready(void);
