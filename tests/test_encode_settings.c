@@ -18,14 +18,6 @@ const char *__lsan_default_suppressions(void)
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
-/* libsluice is not linked here: what the encoder asks of it is one name. */
-char *sluice_fourcc_name(uint32_t fourcc, char buf[8])
-{
-	memcpy(buf, &fourcc, 4);
-	buf[4] = 0;
-	return buf;
-}
-
 static const struct encoder_settings usual = { .codec = "libx264", .crf = 12, .qp = -1, .gop = -1 };
 
 static const struct {

@@ -1,12 +1,13 @@
 /*
  * One encoder: frames in, packets out.
  *
- * Two steps, because a lent frame is given back as soon as its pixels were read and encoding takes
- * much longer: encoder_load() reads the pixels into memory of the encoder's own, encoder_encode()
- * encodes what was loaded. Packets are fetched with encoder_receive() after each.
+ * Two steps: encoder_load() takes a lent frame, encoder_encode() encodes what was loaded. An encoder
+ * that works in host memory reads the pixels in the first step and gives the frame back at once, as
+ * encoding takes much longer. One that takes pictures where the GPU has them keeps the frame until
+ * it has let go of it. Packets are fetched with encoder_receive() after each.
  *
- * Behind this header is libavcodec with pictures in host memory. An encoder that takes pictures
- * where the GPU has them belongs here as well, and nothing outside needs to know.
+ * What is behind this header is chosen by the codec's name and by the memory that the pictures are
+ * in: encoder_backend.h.
  */
 #pragma once
 
@@ -31,13 +32,20 @@ struct encoder_settings {
 	const char
 		*preset; /* NULL: what suits live pictures, as is tune; "none": the codec's own */
 	const char *tune;
-	int64_t bit_rate; /* bits per second; 0: not given */
-	double crf;       /* negative: not given */
-	int64_t qp;       /* negative: not given */
+	const char *profile;  /* NULL: the codec's own */
+	int64_t bit_rate;     /* bits per second; 0: not given */
+	int64_t max_bit_rate; /* the same, of no more than buffer_bits at once; 0: not given */
+	int64_t buffer_bits;  /* 0: not given: a second's worth */
+	double crf;           /* negative: not given */
+	int64_t qp;           /* negative: not given */
 	int64_t gop;      /* frames; negative: a key frame each second, whatever the frame rate */
+	int64_t b_frames; /* between two others; negative: not given */
 	AVRational rate;  /* frames per second, nominal; num 0: not given */
+	bool may_change;  /* encoder_set_bit_rate() is to work */
 	int64_t n_options;
 	const char *option[ENCODER_OPTIONS_MAX]; /* "key=value" */
+	unsigned holds; /* frames in GPU memory that may be kept for as long as it needs them;
+			   0: none, as the broker may take them back */
 };
 
 /* What the file needs of the encoder. */
@@ -46,7 +54,8 @@ enum {
 	ENCODER_CONSTANT_RATE = 2, /* times are multiples of one frame */
 };
 
-/* NULL if FFmpeg has no video encoder and no codec of that name. Lives for ever. */
+/* NULL if there is no video encoder and no codec of that name. Of an encoder that is not FFmpeg's
+ * it is the one of FFmpeg's whose packets are of the same kind. Lives for ever. */
 const AVCodec *encoder_find(const char *name);
 
 /**
@@ -56,6 +65,16 @@ const AVCodec *encoder_find(const char *name);
  * 0, or negative with a sentence.
  */
 int encoder_check(const struct encoder_settings *settings, struct problem *problem);
+
+/**
+ * What the encoder wants of the broker: memory, holds, formats.
+ *
+ * settings  [borrow] whose codec encoder_check() has accepted
+ * info      [borrow] the stream; NULL: it is not known yet
+ * request   [borrow] what the user said; what he did not is written
+ */
+void encoder_want(const struct encoder_settings *settings, const struct sluice_stream_info *info,
+	struct sluice_view_request *request);
 
 /**
  * Open an encoder for pictures of one format. A side that is odd is cropped by one pixel where the
@@ -82,15 +101,22 @@ AVRational encoder_time_base(const struct encoder *encoder);
 int encoder_describe(const struct encoder *encoder, AVStream *stream);
 
 /**
- * Read a frame's pixels. The frame may be given back afterwards; whether it was still whole is the
- * caller's to ask before he encodes. A second load replaces the first.
+ * Load a frame. A second load replaces the first.
  *
- * 0 or negative errno.
+ * frame  [take] in every outcome; of the format that the encoder was opened for
+ *
+ * 0; -ESTALE: it was written again before it was read, and nothing is loaded; or negative with a
+ * sentence.
  */
-int encoder_load(struct encoder *encoder, const struct sluice_frame *frame);
+int encoder_load(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem);
 
-/* What was loaded is not a whole picture: forget it. */
-void encoder_unload(struct encoder *encoder);
+/**
+ * Give back the frames that are kept: no other may come for long, or they end with their
+ * connection. The picture can still be encoded again. Packets may become ready.
+ *
+ * 0, or negative with a sentence; the frames are given back in every outcome.
+ */
+int encoder_let_go(struct encoder *encoder, struct problem *problem);
 
 /**
  * Encode what was loaded, or, if nothing was since the last call, the same picture again.
@@ -114,7 +140,7 @@ int encoder_drain(struct encoder *encoder, struct problem *problem);
  */
 int encoder_receive(struct encoder *encoder, AVPacket *packet, struct problem *problem);
 
-/* Takes NULL. Returns NULL. */
+/* Gives back what is kept. Takes NULL. Returns NULL. */
 struct encoder *encoder_destroy(struct encoder *encoder);
 
 DEFINE_CLEANUP(struct encoder *, encoder_destroy);

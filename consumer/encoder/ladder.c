@@ -1,40 +1,18 @@
 #include "consumer/encoder/ladder.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/format.h"
 #include "consumer/encoder/options.h"
+#include "consumer/encoder/values.h"
 
 enum { RUNG_MAX = 128 /* bytes of its text */ };
 
 #define PLACE "%r"
-
-/* A number of pixels; behind it stands `end`. Returns what follows that, or NULL. */
-static const char *parse_side(const char *text, char end, uint32_t *side_out)
-{
-	char *at;
-	if (!isdigit((unsigned char)*text))
-		return NULL;
-	unsigned long n = strtoul(text, &at, 10);
-	if (n == 0 || n > LADDER_SIDE_MAX || *at != end)
-		return NULL;
-	*side_out = (uint32_t)n;
-	return end ? at + 1 : at;
-}
-
-/* "720p" or "1280x720" */
-static bool parse_size(const char *text, struct rung *rung)
-{
-	const char *at = parse_side(text, 'p', &rung->height);
-	if (at)
-		return !*at;
-	at = parse_side(text, 'x', &rung->width);
-	return at && parse_side(at, 0, &rung->height);
-}
 
 /* text is written to. */
 static bool parse_rung(char *text, struct rung *rung)
@@ -42,7 +20,8 @@ static bool parse_rung(char *text, struct rung *rung)
 	const char *size = strsep(&text, ":"), *rate = strsep(&text, ":");
 	const char *codec = text ? text : "";
 	*rung = (struct rung){ 0 };
-	if (!rate || !parse_size(size, rung) || !options_parse_bit_rate(rate, &rung->bit_rate))
+	if (!rate || !value_size(size, FORMAT_SIDE_MAX, &rung->width, &rung->height) ||
+		!value_bits(rate, OPTIONS_BIT_RATE_MIN, OPTIONS_BIT_RATE_MAX, &rung->bit_rate))
 		return false;
 	if ((text && !*text) || strlen(codec) > LADDER_CODEC_MAX || strpbrk(codec, ":/%"))
 		return false;

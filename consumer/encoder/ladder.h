@@ -10,16 +10,15 @@
 #include "consumer/encoder/problem.h"
 
 enum {
-	LADDER_MAX = 16,         /* rungs */
-	LADDER_SIDE_MAX = 16384, /* pixels */
-	LADDER_CODEC_MAX = 31,   /* bytes */
+	LADDER_MAX = 16,       /* rungs */
+	LADDER_CODEC_MAX = 31, /* bytes */
 };
 
 struct rung {
-	char name[64];    /* "720p", "1280x720", "720p-libx265": no two are the same */
-	uint32_t width;   /* pixels; 0: what keeps the picture's proportions */
-	uint32_t height;  /* pixels */
-	int64_t bit_rate; /* bits per second */
+	char name[64];  /* "720p", "1280x720", "720p-libx265": no two are the same */
+	uint32_t width; /* pixels; 0: what keeps the picture's proportions, as is height */
+	uint32_t height;
+	int64_t bit_rate;                 /* bits per second */
 	char codec[LADDER_CODEC_MAX + 1]; /* "": the same as for all */
 };
 

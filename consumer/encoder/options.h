@@ -17,7 +17,8 @@ enum {
 	OPTIONS_BIT_RATE_MAX = 2000000000,
 	OPTIONS_CRF_MAX = 63,
 	OPTIONS_QP_MAX = 255,
-	OPTIONS_GOP_MAX = 100000,       /* frames */
+	OPTIONS_GOP_MAX = 100000, /* frames */
+	OPTIONS_B_FRAMES_MAX = 16,
 	OPTIONS_RATE_MAX = 1000,        /* frames per second */
 	OPTIONS_SECONDS_MAX = 31622400, /* a leap year */
 	OPTIONS_FRAMES_MAX = 2000000000,
@@ -36,12 +37,14 @@ struct options {
 	const char *socket;   /* NULL: the usual one */
 	const char *stream;
 	const char *output;
-	const char *muxer;      /* NULL: by the output's name */
-	const char *stats_path; /* NULL: none */
+	const char *muxer;        /* NULL: by the output's name */
+	const char *stats_path;   /* NULL: none */
+	const char *control_path; /* NULL: no socket */
 	struct encoder_settings encoder;
 	struct sluice_view_request view;
 	int64_t limit_us;     /* 0: none */
 	int64_t limit_frames; /* 0: none */
+	bool cfr;             /* the file has encoder.rate exactly, which is set */
 	bool reconnect;       /* go on when the broker or the stream comes back */
 	bool wait;            /* for the stream, instead of failing */
 	bool quiet;
@@ -62,6 +65,3 @@ enum options_result {
  * An options_result, or -EINVAL or -ERANGE with a sentence.
  */
 int options_parse(struct options *options_out, int argc, char **argv, struct problem *problem);
-
-/* "800k", "4M": bits per second. */
-bool options_parse_bit_rate(const char *text, int64_t *out);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "consumer/encoder/cfr.h"
 #include "consumer/encoder/child.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
@@ -17,8 +18,10 @@ enum {
 };
 
 #define STILL_NS (1 * NS_PER_S)    /* without a frame, then the last is shown again */
+#define KEPT_NS  (250 * NS_PER_MS) /* without a frame, then the last is given back */
 #define STALE_NS (1 * NS_PER_S)    /* a first frame this old is a picture that stood still */
 #define LATE_NS  (250 * NS_PER_MS) /* for frames on their way when the time is up */
+#define LEAP_NS  (10 * NS_PER_S)   /* so far ahead of the clock a time is wrong */
 
 /* What is remembered of a frame after it was given back. */
 struct picture {
@@ -47,7 +50,12 @@ struct recording {
 	uint64_t base_ns;   /* the time that is 0 in the file */
 	int64_t last_ticks; /* -1: nothing is in it yet */
 
+	struct cfr cfr; /* with --cfr */
+
 	struct picture last;
+	bool is_last_counted;     /* as a frame of the file */
+	bool is_new_counting;     /* of numbers, since the last one that was counted */
+	bool is_time_up;          /* a frame came that is past the limit */
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
 	unsigned next_in_flight;
@@ -85,6 +93,17 @@ static int write_packets(struct recording *r)
 	return ready;
 }
 
+static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
+{
+	remember(r, ticks, captured_ns);
+	int result = encoder_encode(r->encoder, ticks, r->problem);
+	if (result < 0)
+		return result;
+	r->last_ticks = ticks;
+	r->last_encoded_ns = now_ns();
+	return write_packets(r);
+}
+
 /* Encode what is loaded, or the same picture once more. Times in the file only go forward. */
 static int encode(struct recording *r, uint64_t pts_ns, uint64_t captured_ns)
 {
@@ -93,13 +112,7 @@ static int encode(struct recording *r, uint64_t pts_ns, uint64_t captured_ns)
 	int64_t ticks = av_rescale_q(offset_ns, (AVRational){ 1, NS_PER_S }, base);
 	if (ticks <= r->last_ticks)
 		ticks = r->last_ticks + 1;
-	remember(r, ticks, captured_ns);
-	int result = encoder_encode(r->encoder, ticks, r->problem);
-	if (result < 0)
-		return result;
-	r->last_ticks = ticks;
-	r->last_encoded_ns = now_ns();
-	return write_packets(r);
+	return encode_ticks(r, ticks, captured_ns);
 }
 
 static int drain(struct recording *r)
@@ -117,7 +130,7 @@ static int end_part(struct recording *r)
 	return drained < 0 ? drained : ended;
 }
 
-/* The frame is given back already: this may take its time. encoder [take] */
+/* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
@@ -147,7 +160,7 @@ static bool is_past_limit(const struct recording *r, uint64_t pts_ns)
 /* After a new subscription the broker sends the newest frame again. */
 static bool is_known(const struct recording *r, const struct sluice_frame *frame)
 {
-	return r->stats->frames > 0 && frame->seq == r->last.seq &&
+	return r->first_pts_ns && frame->seq == r->last.seq &&
 	       frame->generation == r->last.generation;
 }
 
@@ -171,11 +184,19 @@ static struct picture picture_of(const struct recording *r, const struct sluice_
 	return p;
 }
 
+/* The newest picture goes into the file. */
+static void count_frame(struct recording *r)
+{
+	stats_add_frame(r->stats, r->last.seq, r->is_new_counting);
+	r->is_last_counted = true;
+	r->is_new_counting = false;
+}
+
 static void count_picture(struct recording *r, const struct picture *p)
 {
 	struct stats *stats = r->stats;
-	bool is_new_counting = p->generation != r->last.generation && p->seq <= r->last.seq;
-	stats_add_frame(stats, p->seq, is_new_counting);
+	r->is_new_counting |= p->generation != r->last.generation && p->seq <= r->last.seq;
+	r->is_last_counted = false;
 	if (p->captured_ns && p->received_ns > p->published_ns)
 		histogram_add(&stats->delivery, p->received_ns - p->published_ns);
 	if (!r->first_pts_ns) {
@@ -185,52 +206,116 @@ static void count_picture(struct recording *r, const struct picture *p)
 	r->last = *p;
 }
 
-/* Read the pixels into r's encoder, or into a new one if the format is not the same. */
-static int load(struct recording *r, const struct sluice_frame *frame,
+/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		int result = encoder_open(fresh_out, &r->options->encoder, format,
-			output_encoder_flags(r->format), r->problem);
-		if (result < 0)
+		unsigned flags = output_encoder_flags(r->format) |
+				 (r->options->cfr ? ENCODER_CONSTANT_RATE : 0);
+		int result = encoder_open(
+			fresh_out, source_encoder(r->source), format, flags, r->problem);
+		if (result < 0) {
+			sluice_frame_release(frame);
 			return result;
+		}
 		encoder = *fresh_out;
 	}
-	int result = encoder_load(encoder, frame);
-	if (result < 0)
-		return problem_set(r->problem, result, "a frame could not be read");
-	if (sluice_frame_valid(frame))
-		return 0;
-	encoder_unload(encoder);
-	return -ESTALE;
+	return encoder_load(encoder, frame, r->problem);
 }
 
-/* frame [take]: it is held while its pixels are read, no longer. MORE, 0: done, or negative. */
+static bool has_all_frames(const struct recording *r)
+{
+	uint64_t n = r->stats->frames + (r->options->cfr ? r->stats->repeated : 0);
+	return r->options->limit_frames > 0 && n >= (uint64_t)r->options->limit_frames;
+}
+
+/* With --cfr: frames of the newest picture. */
+static int write_due(struct recording *r, struct cfr_frames due)
+{
+	for (uint64_t i = 0; i < due.n && !has_all_frames(r); i++) {
+		uint64_t captured_ns = 0;
+		if (r->is_last_counted) {
+			r->stats->repeated++;
+		} else {
+			count_frame(r);
+			captured_ns = r->last.captured_ns;
+		}
+		int result = encode_ticks(r, (int64_t)(due.first + i), captured_ns);
+		if (result < 0)
+			return result;
+	}
+	r->stats->unused = r->cfr.dropped;
+	return 0;
+}
+
+/* What the file shows until this picture: known now, and written before the picture is loaded. */
+static int show_until(struct recording *r, const struct picture *p)
+{
+	if (!r->options->cfr || !r->encoder)
+		return 0;
+	/* a source's mistake must not become a million frames */
+	uint64_t clock_ns = r->first_pts_ns + (p->taken_ns - r->stats->begin_ns),
+		 pts_ns = p->pts_ns;
+	if (pts_ns > clock_ns + LEAP_NS)
+		pts_ns = clock_ns;
+	return write_due(r, cfr_add(&r->cfr, pts_ns));
+}
+
+/* A picture was read. */
+static int show(struct recording *r, const struct picture *p, bool is_first_of_part)
+{
+	count_picture(r, p);
+	AVRational rate = r->options->encoder.rate;
+	if (r->options->cfr && is_first_of_part)
+		return write_due(
+			r, cfr_begin(&r->cfr, (uint64_t)rate.num, (uint64_t)rate.den, p->pts_ns));
+	if (r->options->cfr)
+		return 0;
+	count_frame(r);
+	return encode(r, p->pts_ns, p->captured_ns);
+}
+
+/* Not to be encoded: it came past the time limit, or a second time. */
+static bool is_unwanted(struct recording *r, const struct sluice_frame *frame, uint64_t pts_ns)
+{
+	r->is_time_up = is_past_limit(r, pts_ns);
+	return r->is_time_up || is_known(r, frame);
+}
+
+/* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
 	_cleanup_(encoder_destroyp) struct encoder *fresh = NULL;
 	const struct picture_format format = picture_format_of(frame);
 	const struct picture p = picture_of(r, frame);
-	bool is_late = is_past_limit(r, p.pts_ns);
-	bool is_skipped = is_late || is_known(r, frame);
-	int result = is_skipped ? 0 : load(r, frame, &format, &fresh);
-	sluice_frame_release(frame);
-	if (is_skipped)
-		return is_late ? 0 : MORE;
+	if (is_unwanted(r, frame, p.pts_ns)) {
+		sluice_frame_release(frame);
+		return r->is_time_up ? 0 : MORE;
+	}
+	int result = show_until(r, &p);
+	if (result < 0) {
+		sluice_frame_release(frame);
+		return result;
+	}
+	result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
+		cfr_lose(&r->cfr);
 		r->stats->torn++;
 		return MORE;
 	}
+	bool is_first_of_part = fresh;
+	/* a new file may take its time */
+	if (result == 0 && fresh)
+		result = encoder_let_go(fresh, r->problem);
 	if (result == 0 && fresh)
 		result = begin_part(r, &fresh, &format, p.pts_ns);
+	if (result == 0)
+		result = show(r, &p, is_first_of_part);
 	if (result < 0)
 		return result;
-	count_picture(r, &p);
-	result = encode(r, p.pts_ns, p.captured_ns);
-	if (result < 0)
-		return result;
-	return r->options->limit_frames == (int64_t)r->stats->frames ? 0 : MORE;
+	return has_all_frames(r) ? 0 : MORE;
 }
 
 /*
@@ -243,6 +328,21 @@ static int repeat(struct recording *r, uint64_t pts_ns)
 	return encode(r, pts_ns, 0);
 }
 
+/* What the pictures' clock shows when none is on its way. */
+static uint64_t settled_ns(const struct recording *r, uint64_t now)
+{
+	uint64_t elapsed = now - r->stats->begin_ns;
+	return r->first_pts_ns + (elapsed > LATE_NS ? elapsed - LATE_NS : 0);
+}
+
+static int go_on_at_constant_rate(struct recording *r, uint64_t now)
+{
+	int result = write_due(r, cfr_pass(&r->cfr, settled_ns(r, now)));
+	if (result < 0)
+		return result;
+	return has_all_frames(r) ? 0 : MORE;
+}
+
 /* No frame came for a while. MORE, 0: done, or negative. */
 static int on_silence(struct recording *r)
 {
@@ -252,22 +352,60 @@ static int on_silence(struct recording *r)
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
 		return 0;
+	int result = 0;
+	if (now >= r->last.taken_ns + KEPT_NS)
+		result = encoder_let_go(r->encoder, r->problem);
+	if (result < 0)
+		return result;
+	if (r->options->cfr)
+		return go_on_at_constant_rate(r, now);
 	if (now < r->last_encoded_ns + STILL_NS)
 		return MORE;
-	int result = repeat(r, r->first_pts_ns + elapsed);
+	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
+}
+
+static int show_until_end_at_constant_rate(struct recording *r)
+{
+	uint64_t end = r->first_pts_ns + (now_ns() - r->stats->begin_ns);
+	uint64_t limit = limit_ns(r) ? r->first_pts_ns + limit_ns(r) : UINT64_MAX;
+	bool is_exact = r->is_time_up || end >= limit;
+	return write_due(r, cfr_end(&r->cfr, is_exact ? limit : end, is_exact));
 }
 
 /* The last picture was seen until the end. */
 static int show_until_end(struct recording *r)
 {
 	uint64_t now = now_ns();
+	if (r->encoder && r->options->cfr)
+		return show_until_end_at_constant_rate(r);
 	if (!r->encoder || now < r->last_encoded_ns + LATE_NS)
 		return 0;
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed > limit_ns(r))
 		elapsed = limit_ns(r);
 	return repeat(r, r->first_pts_ns + elapsed);
+}
+
+/* How long a frame is waited for: until the clock is to be looked at, or another one is due. */
+static int wait_ms(const struct recording *r)
+{
+	uint64_t now = now_ns();
+	if (!r->options->cfr || !r->encoder)
+		return WAIT_MS;
+	uint64_t due = cfr_next_ns(&r->cfr), clock = settled_ns(r, now);
+	if (due >= clock + WAIT_MS * NS_PER_MS)
+		return WAIT_MS;
+	return due > clock ? (int)((due - clock) / NS_PER_MS) + 1 : 0;
+}
+
+/* What cannot be kept is lost for repeat() alone, which says so itself. */
+static void on_ending(void *data)
+{
+	struct recording *r = data;
+	struct problem problem;
+	if (r->encoder)
+		encoder_let_go(r->encoder, &problem);
 }
 
 static void update_stats(struct recording *r)
@@ -285,7 +423,7 @@ static int step(struct recording *r)
 	struct sluice_frame *frame;
 	if (stop_is_asked())
 		return 0;
-	int result = source_next(r->source, WAIT_MS, &frame, r->problem);
+	int result = source_next(r->source, wait_ms(r), &frame, r->problem);
 	if (result == 1)
 		result = on_frame(r, frame);
 	else if (result == 0)
@@ -338,7 +476,7 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 	int result = r.packet ? parts_create(&r.parts, options, format, stats, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
 	if (result == 0)
-		result = source_create(&r.source, options, problem);
+		result = source_create(&r.source, options, on_ending, &r, problem);
 	if (result == 0)
 		result = run(&r);
 	return finish(&r, result);

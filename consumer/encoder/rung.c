@@ -53,6 +53,8 @@ int rung_apply(struct options *options, struct rung_paths *paths_out, struct pro
 	int r = rename_for(&options->output, rung->name, &paths_out->output, problem);
 	if (r == 0)
 		r = rename_for(&options->stats_path, rung->name, &paths_out->stats, problem);
+	if (r == 0)
+		r = rename_for(&options->control_path, rung->name, &paths_out->control, problem);
 	return r == -ENOMEM ? problem_set(problem, r, "out of memory") : r;
 }
 
@@ -60,5 +62,6 @@ void rung_paths_free(struct rung_paths *paths)
 {
 	free(paths->output);
 	free(paths->stats);
+	free(paths->control);
 	*paths = (struct rung_paths){ 0 };
 }

@@ -9,6 +9,7 @@
 struct rung_paths {
 	char *output;
 	char *stats;
+	char *control;
 };
 
 /**

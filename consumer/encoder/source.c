@@ -13,9 +13,12 @@ enum stream_state {
 
 struct source {
 	const struct options *options;
-	struct sluice *conn;      /* NULL while the broker is waited for */
-	struct sluice_view *view; /* NULL while the stream is waited for */
-	bool was_subscribed;      /* --wait has done its work, --reconnect decides now */
+	source_ending_fn ending;
+	void *ending_data;
+	struct encoder_settings encoder; /* the user's, and what goes with the view */
+	struct sluice *conn;             /* NULL while the broker is waited for */
+	struct sluice_view *view;        /* NULL while the stream is waited for */
+	bool was_subscribed;             /* --wait has done its work, --reconnect decides now */
 	enum stream_state state;
 	char why[sizeof(((struct sluice_stream_info *)NULL)->text)]; /* why it waits */
 	struct sluice_view_stats past;                               /* of views that have ended */
@@ -61,6 +64,8 @@ static void drop_view(struct source *s)
 
 static void drop_connection(struct source *s)
 {
+	if (s->conn)
+		s->ending(s->ending_data);
 	drop_view(s);
 	s->conn = sluice_close(s->conn);
 	s->state = STATE_UNKNOWN;
@@ -83,10 +88,13 @@ static int subscribe(struct source *s, struct problem *problem)
 {
 	/* what the watcher tells from here on is newer than the answer */
 	s->state = STATE_UNKNOWN;
-	int r = sluice_subscribe(s->conn, s->options->stream, &s->options->view, &s->view);
+	struct sluice_view_request request = s->options->view;
+	encoder_want(&s->encoder, NULL, &request);
+	int r = sluice_subscribe(s->conn, s->options->stream, &request, &s->view);
 	if (r < 0)
 		return problem_set(
 			problem, r, "stream \"%s\": %s", s->options->stream, sluice_error(s->conn));
+	s->encoder.holds = request.reserved_holds;
 	s->was_subscribed = true;
 	return 0;
 }
@@ -111,13 +119,16 @@ static int make_progress(struct source *s, struct problem *problem)
 	return 0;
 }
 
-int source_create(
-	struct source **source_out, const struct options *options, struct problem *problem)
+int source_create(struct source **source_out, const struct options *options,
+	source_ending_fn ending, void *data, struct problem *problem)
 {
 	_cleanup_(source_destroyp) struct source *s = calloc(1, sizeof(*s));
 	if (!s)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	s->options = options;
+	s->ending = ending;
+	s->ending_data = data;
+	s->encoder = options->encoder;
 	int r = make_progress(s, problem);
 	if (r < 0)
 		return r;
@@ -179,6 +190,11 @@ int source_next(struct source *source, int timeout_ms, struct sluice_frame **fra
 	if (r < 0 && r != -EINTR)
 		return on_disconnected(source, r, problem);
 	return poll_view(source, frame_out, problem);
+}
+
+const struct encoder_settings *source_encoder(const struct source *source)
+{
+	return &source->encoder;
 }
 
 void source_get_stats(const struct source *source, struct sluice_view_stats *stats_out)

@@ -11,16 +11,20 @@
 
 struct source;
 
+/* Frames that are still kept must be given back now: they end with their connection. */
+typedef void (*source_ending_fn)(void *data);
+
 /**
  * Connect and subscribe. With --wait, what is not there is waited for in source_next().
  *
  * options     [borrow] until source_destroy()
+ * ending      called before a connection is closed
  * source_out  [give]
  *
  * 0, or negative with a sentence. Blocks for the library's time-out at most.
  */
-int source_create(
-	struct source **source_out, const struct options *options, struct problem *problem);
+int source_create(struct source **source_out, const struct options *options,
+	source_ending_fn ending, void *data, struct problem *problem);
 
 /**
  * The next frame.
@@ -32,6 +36,9 @@ int source_create(
  */
 int source_next(struct source *source, int timeout_ms, struct sluice_frame **frame_out,
 	struct problem *problem);
+
+/* The encoder's settings for what was subscribed to. [lend] until the next source_next(). */
+const struct encoder_settings *source_encoder(const struct source *source);
 
 /* Totals over every subscription that there was. */
 void source_get_stats(const struct source *source, struct sluice_view_stats *stats_out);

@@ -15,7 +15,8 @@ struct stats_gap {
 
 struct stats {
 	uint64_t frames;   /* encoded, repeated ones not counted */
-	uint64_t repeated; /* a picture that stood still, once a second */
+	uint64_t repeated; /* of a picture that is in the file already */
+	uint64_t unused;   /* with --cfr: pictures that came and no frame shows */
 	uint64_t torn;     /* thrown away: written again while it was read */
 	uint64_t missed;   /* not sent to this view, or dropped on the way */
 	uint64_t revoked;  /* taken back by the broker */

@@ -1,0 +1,186 @@
+#include "consumer/encoder/codec.h"
+
+#include <errno.h>
+#include <libavutil/pixdesc.h>
+
+#include "consumer/encoder/avlog.h"
+#include "consumer/encoder/settings.h"
+
+enum {
+	TICKS_HZ = 90000,   /* MPEG's clock: a video time stamp of every container fits it */
+	KEY_INTERVAL_S = 1, /* what is lost at most when the process is killed */
+};
+
+/* What codec_open() was called with. */
+struct request {
+	const struct encoder_settings *settings;
+	const struct picture_format *format;
+	unsigned flags;
+	codec_prepare_fn prepare;
+	void *data;
+};
+
+const AVCodec *codec_find(const char *name)
+{
+	const AVCodec *codec = avcodec_find_encoder_by_name(name);
+	const AVCodecDescriptor *desc = codec ? NULL : avcodec_descriptor_get_by_name(name);
+	if (desc)
+		codec = avcodec_find_encoder(desc->id);
+	return codec && codec->type == AVMEDIA_TYPE_VIDEO ? codec : NULL;
+}
+
+static bool wants_even_sides(const AVCodecContext *ctx)
+{
+	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(ctx->pix_fmt);
+	const AVCodecDescriptor *codec = avcodec_descriptor_get(ctx->codec_id);
+	bool lossy = codec && codec->props & AV_CODEC_PROP_LOSSY;
+	return lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0);
+}
+
+static int set_size(
+	AVCodecContext *ctx, const struct picture_format *format, struct problem *problem)
+{
+	uint32_t mask = wants_even_sides(ctx) ? ~1u : ~0u;
+	ctx->width = (int)(format->width & mask);
+	ctx->height = (int)(format->height & mask);
+	if (ctx->width > 0 && ctx->height > 0)
+		return 0;
+	return problem_set(problem, -EOPNOTSUPP, "pictures of %ux%u are too small for %s",
+		format->width, format->height, ctx->codec->name);
+}
+
+/* A context that is ready to be opened. */
+static int prepare(AVCodecContext **ctx_out, const struct request *request, struct problem *problem)
+{
+	const struct picture_format *format = request->format;
+	const AVCodec *codec = codec_find(request->settings->codec);
+	AVCodecContext *ctx = avcodec_alloc_context3(codec);
+	if (!ctx)
+		return problem_set(problem, -ENOMEM, "out of memory");
+	enum AVPixelFormat from = pixel_format_of(format->fourcc);
+	int r = settings_pix_fmt(request->settings, codec, from, &ctx->pix_fmt, problem);
+	if (r == 0)
+		r = set_size(ctx, format, problem);
+	if (r == 0)
+		r = settings_apply(request->settings, ctx, problem);
+	if (r == 0) {
+		convert_choose_colour(format, ctx);
+		ctx->sample_aspect_ratio = (AVRational){ 1, 1 };
+		if (request->flags & ENCODER_GLOBAL_HEADER)
+			ctx->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+		if (request->prepare)
+			r = request->prepare(request->data, ctx, problem);
+	}
+	if (r < 0)
+		avcodec_free_context(&ctx);
+	else
+		*ctx_out = ctx;
+	return r;
+}
+
+static int open_with(struct codec *c, const struct request *request, AVRational time_base,
+	struct problem *problem)
+{
+	int r = prepare(&c->ctx, request, problem);
+	if (r < 0)
+		return r;
+	c->ctx->time_base = time_base;
+	const AVCodec *codec = c->ctx->codec; /* the context forgets it when this fails */
+	avlog_forget();
+	r = avcodec_open2(c->ctx, codec, NULL);
+	if (r == 0)
+		return 0;
+	r = avlog_problem(problem, r, "%s cannot be opened for %dx%d", codec->name, c->ctx->width,
+		c->ctx->height);
+	avcodec_free_context(&c->ctx);
+	return r;
+}
+
+/*
+ * A fine clock keeps the times of a source whose rate varies. Some old codecs count frames instead
+ * and refuse it: those get one tick a frame.
+ */
+int codec_open(struct codec *codec, const struct encoder_settings *settings,
+	const struct picture_format *format, unsigned flags, codec_prepare_fn prepare_fn,
+	void *data, struct problem *problem)
+{
+	const struct request request = { settings, format, flags, prepare_fn, data };
+	AVRational frame = av_inv_q(settings_rate(settings));
+	codec->rate = settings->rate;
+	codec->keys_by_time = settings->gop < 0;
+	if (flags & ENCODER_CONSTANT_RATE)
+		return open_with(codec, &request, frame, problem);
+	struct problem coarse;
+	int r = open_with(codec, &request, (AVRational){ 1, TICKS_HZ }, problem);
+	if (r < 0 && open_with(codec, &request, frame, &coarse) == 0)
+		return 0;
+	return r;
+}
+
+int codec_describe(const struct codec *codec, AVStream *stream)
+{
+	stream->time_base = codec->ctx->time_base;
+	stream->sample_aspect_ratio = codec->ctx->sample_aspect_ratio;
+	/* a rate that is only guessed would end up in the file's header as a fact */
+	if (codec->rate.num > 0)
+		stream->avg_frame_rate = codec->rate;
+	return avcodec_parameters_from_context(stream->codecpar, codec->ctx) < 0 ? -ENOMEM : 0;
+}
+
+void codec_label(const struct codec *codec, AVFrame *picture)
+{
+	const AVCodecContext *ctx = codec->ctx;
+	picture->format = ctx->pix_fmt;
+	picture->width = ctx->width;
+	picture->height = ctx->height;
+	picture->color_primaries = ctx->color_primaries;
+	picture->color_trc = ctx->color_trc;
+	picture->colorspace = ctx->colorspace;
+	picture->color_range = ctx->color_range;
+	picture->sample_aspect_ratio = ctx->sample_aspect_ratio;
+}
+
+static void mark_key(struct codec *c, AVFrame *picture)
+{
+	picture->pict_type = AV_PICTURE_TYPE_NONE;
+	if (!c->keys_by_time || picture->pts < c->next_key)
+		return;
+	picture->pict_type = AV_PICTURE_TYPE_I;
+	/* on a grid of seconds, or the delay until the next frame would add up */
+	int64_t interval = (int64_t)(KEY_INTERVAL_S / av_q2d(c->ctx->time_base));
+	c->next_key = (picture->pts / interval + 1) * interval;
+}
+
+static int failed(const struct codec *c, int averror, struct problem *problem)
+{
+	return avlog_problem(problem, averror, "%s failed", c->ctx->codec->name);
+}
+
+int codec_encode(struct codec *codec, AVFrame *picture, int64_t ticks, struct problem *problem)
+{
+	picture->pts = ticks;
+	mark_key(codec, picture);
+	avlog_forget();
+	int r = avcodec_send_frame(codec->ctx, picture);
+	return r < 0 ? failed(codec, r, problem) : 0;
+}
+
+int codec_drain(struct codec *codec, struct problem *problem)
+{
+	avlog_forget();
+	int r = avcodec_send_frame(codec->ctx, NULL);
+	return r < 0 ? failed(codec, r, problem) : 0;
+}
+
+int codec_receive(struct codec *codec, AVPacket *packet, struct problem *problem)
+{
+	int r = avcodec_receive_packet(codec->ctx, packet);
+	if (r == 0)
+		return 1;
+	return r == AVERROR(EAGAIN) || r == AVERROR_EOF ? 0 : failed(codec, r, problem);
+}
+
+void codec_close(struct codec *codec)
+{
+	avcodec_free_context(&codec->ctx);
+}

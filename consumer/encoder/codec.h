@@ -1,0 +1,55 @@
+/*
+ * One open encoder of libavcodec's: what all backends that use libavcodec have in common, wherever
+ * their pictures are.
+ */
+#pragma once
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "consumer/encoder/convert.h"
+#include "consumer/encoder/encoder.h"
+#include "consumer/encoder/problem.h"
+
+struct codec {
+	AVCodecContext *ctx; /* NULL: not open */
+	AVRational rate;     /* frames per second; num 0: not known */
+	bool keys_by_time;
+	int64_t next_key; /* ticks */
+};
+
+/* What a backend adds to a context after the user's settings and before it is opened.
+ * 0, or negative with a sentence. */
+typedef int (*codec_prepare_fn)(void *data, AVCodecContext *ctx, struct problem *problem);
+
+/* An encoder of FFmpeg's, or the usual one of a codec; NULL: there is none. */
+const AVCodec *codec_find(const char *name);
+
+/**
+ * Open one.
+ *
+ * codec    [borrow] zeroed; to be closed with codec_close() in every outcome
+ * prepare  may be NULL. Called once or twice
+ *
+ * As encoder_open().
+ */
+int codec_open(struct codec *codec, const struct encoder_settings *settings,
+	const struct picture_format *format, unsigned flags, codec_prepare_fn prepare, void *data,
+	struct problem *problem);
+
+/* As encoder_describe(). */
+int codec_describe(const struct codec *codec, AVStream *stream);
+
+/* Encode a picture. [borrow]: libavcodec takes references of its own. As encoder_encode(). */
+int codec_encode(struct codec *codec, AVFrame *picture, int64_t ticks, struct problem *problem);
+
+/* As encoder_drain() and encoder_receive(). */
+int codec_drain(struct codec *codec, struct problem *problem);
+int codec_receive(struct codec *codec, AVPacket *packet, struct problem *problem);
+
+/* Write what a picture has to say of itself: format, size, colours. */
+void codec_label(const struct codec *codec, AVFrame *picture);
+
+void codec_close(struct codec *codec);
