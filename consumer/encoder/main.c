@@ -9,7 +9,9 @@
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
 #include "consumer/encoder/output.h"
+#include "consumer/encoder/parent.h"
 #include "consumer/encoder/record.h"
+#include "consumer/encoder/rung.h"
 #include "consumer/encoder/stats.h"
 #include "consumer/encoder/stop.h"
 
@@ -63,11 +65,29 @@ static int check(
 		format_out, problem);
 }
 
+/* The processes below say what is wrong with what they were told. */
+static int run_parent(
+	const struct options *options, int argc, char *const *argv, struct problem *problem)
+{
+	int r = parent_run(options, argc, argv, problem);
+	return r < 0 ? complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, problem) : r;
+}
+
+/* --time is of all processes of a restarted recording. true: none is left. */
+static bool take_used_time(struct options *options)
+{
+	if (options->limit_us == 0 || options->used_us == 0)
+		return false;
+	options->limit_us -= options->used_us;
+	return options->limit_us <= 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
 	struct problem problem = { "" };
 	const AVOutputFormat *format;
+	_cleanup_(rung_paths_free) struct rung_paths paths = { 0 };
 	_cleanup_(closep) FILE *stats_file = NULL;
 
 	int r = options_parse(&options, argc, argv, &problem);
@@ -79,7 +99,13 @@ int main(int argc, char **argv)
 		r = control_tell(options.tell_path, options.output, &problem);
 		return r < 0 ? complain(EXIT_EARLY, &problem) : finish_telling(&problem);
 	}
+	if (parent_is_wanted(&options))
+		return run_parent(&options, argc, argv, &problem);
 	avlog_install(options.verbose);
+	if ((r = rung_apply(&options, &paths, &problem)) < 0)
+		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+	if (take_used_time(&options))
+		return EXIT_COMPLETE;
 	if ((r = check(&options, &format, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
 	if (options.stats_path && !(stats_file = fopen(options.stats_path, "we"))) {

@@ -14,17 +14,19 @@
 #include "consumer/encoder/values.h"
 
 enum kind {
-	FLAG,      /* bool */
-	TEXT,      /* const char * */
-	NUMBER,    /* int64_t, min to max */
-	REAL,      /* double, min to max */
-	BITS,      /* int64_t: 800k, 4M */
-	RATE,      /* AVRational: 30, 30000/1001, ntsc */
-	SIZE,      /* the view's: 1280x720, 720p */
-	FORMAT,    /* the view's: uint32_t */
-	DURATION,  /* int64_t in µs: 90, 1:30, 500ms */
-	QUEUE,     /* the view's delivery */
-	KEY_VALUE, /* one more of the encoder's options */
+	FLAG,       /* bool */
+	TEXT,       /* const char * */
+	NUMBER,     /* int64_t, min to max */
+	REAL,       /* double, min to max */
+	BITS,       /* int64_t: 800k, 4M */
+	RATE,       /* AVRational: 30, 30000/1001, ntsc */
+	SIZE,       /* the view's: 1280x720, 720p */
+	FORMAT,     /* the view's: uint32_t */
+	DURATION,   /* int64_t in µs: 90, 1:30, 500ms */
+	QUEUE,      /* the view's delivery */
+	LADDER,     /* struct ladder */
+	SUPERVISED, /* int64_t in µs, and that this is a supervisor's child */
+	KEY_VALUE,  /* one more of the encoder's options */
 	HELP,
 	VERSION,
 };
@@ -58,6 +60,11 @@ static const struct row rows[] = {
 	{ "queue",      0, NULL,      QUEUE,     AT(o.view), 1, OPTIONS_FIFO_MAX },
 	{ "holds",      0, NULL,      NUMBER,    AT(holds), 1, OPTIONS_HOLDS_MAX },
 	{ "reserved",   0, NULL,      NUMBER,    AT(reserved), 1, OPTIONS_HOLDS_MAX },
+	{ "ladder",     0, NULL,      LADDER,    AT(o.ladder), 1, LADDER_MAX },
+	{ "rung",       0, NULL,      TEXT,      AT(o.rung), 0, 0 },
+	{ "restart",    0, NULL,      FLAG,      AT(o.restart), 0, 0 },
+	{ "supervised", 0, NULL,      SUPERVISED, AT(o.used_us), 0, INT64_MAX },
+	{ "keep",       0, NULL,      FLAG,      AT(o.keep), 0, 0 },
 	{ "reconnect",  0, NULL,      FLAG,      AT(o.reconnect), 0, 0 },
 	{ "wait",       0, NULL,      FLAG,      AT(o.wait), 0, 0 },
 	{ "codec",    'c', "vcodec",  TEXT,      AT(o.encoder.codec), 0, 0 },
@@ -142,6 +149,14 @@ static const char *describe(const struct row *row, char *buf, size_t size)
 	case QUEUE:
 		snprintf(buf, size, "mailbox, or fifo:N with N from %lld to %lld", min, max);
 		break;
+	case LADDER:
+		snprintf(buf, size,
+			"%lld to %lld rungs, no two the same, such as 1080p:6M,640x360:800k:libx265",
+			min, max);
+		break;
+	case SUPERVISED:
+		snprintf(buf, size, "microseconds");
+		break;
 	case KEY_VALUE:
 		snprintf(buf, size, "key=value, %lld times at most", max);
 		break;
@@ -192,6 +207,11 @@ static bool store(struct parse *p, const struct row *row, const char *text)
 		return value_format(text, at);
 	case QUEUE:
 		return parse_queue(text, row->min, row->max, at);
+	case LADDER:
+		return ladder_parse(text, at);
+	case SUPERVISED:
+		p->o.is_supervised = true;
+		return value_whole(text, row->min, row->max, at);
 	case KEY_VALUE:
 		return add_key_value(&p->o.encoder, text, row->max);
 	case HELP:
@@ -320,6 +340,29 @@ static int check_rates(struct parse *p)
 	return OPTIONS_RUN;
 }
 
+/* Of several processes, one after the other or side by side. */
+static int check_ladder(struct parse *p)
+{
+	struct options *o = &p->o;
+	const struct encoder_settings *e = &o->encoder;
+	bool has_rate = e->bit_rate > 0 || e->max_bit_rate > 0 || e->buffer_bits > 0;
+	if (o->ladder.n > 0 && (has_rate || e->crf >= 0 || e->qp >= 0))
+		return problem_set(p->problem, -EINVAL,
+			"--ladder says the bit rate of each rung: leave -b, -maxrate, -bufsize, "
+			"-crf and -qp out");
+	if (o->ladder.n > 0 && (o->view.width || o->view.height))
+		return problem_set(p->problem, -EINVAL,
+			"--ladder says the size of each rung: leave --size out");
+	if (o->rung && !ladder_find(&o->ladder, o->rung))
+		return problem_set(p->problem, -EINVAL,
+			"--rung %.64s: --ladder has none of that name", o->rung);
+	if (o->limit_frames && (o->restart || (o->ladder.n > 0 && !o->rung)))
+		return problem_set(p->problem, -EINVAL,
+			"--frames counts those of one process: with --ladder and --restart say "
+			"--time");
+	return OPTIONS_RUN;
+}
+
 /* What is wrong only together. */
 static int check_together(struct parse *p)
 {
@@ -345,7 +388,8 @@ static int check_together(struct parse *p)
 	if (o->cfr)
 		o->encoder.rate = settings_rate(&o->encoder);
 	o->encoder.may_change = o->control_path != NULL;
-	return check_rates(p);
+	int r = check_rates(p);
+	return r == OPTIONS_RUN ? check_ladder(p) : r;
 }
 
 int options_parse(struct options *options_out, int argc, char **argv, struct problem *problem)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "consumer/encoder/encoder.h"
+#include "consumer/encoder/ladder.h"
 #include "consumer/encoder/problem.h"
 #include "consumer/sluice_consumer.h"
 
@@ -27,7 +28,13 @@ enum {
 };
 
 struct options {
-	const char *socket; /* NULL: the usual one */
+	struct ladder ladder; /* no rungs: none */
+	const char *rung;     /* of it: which this process is; NULL: all, or none */
+	bool restart;         /* encode in a process that is started again when it dies */
+	bool is_supervised;   /* this is that process */
+	int64_t used_us;      /* time that the ones before it have had of limit_us */
+	bool keep;            /* overwrite no file */
+	const char *socket;   /* NULL: the usual one */
 	const char *stream;
 	const char *output;
 	const char *muxer;        /* NULL: by the output's name */

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "consumer/encoder/cfr.h"
+#include "consumer/encoder/child.h"
 #include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
@@ -149,7 +150,10 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->picture = *picture;
 	r->base_ns = base_ns;
 	r->last_ticks = -1;
-	return parts_begin(r->parts, r->encoder, picture, r->problem);
+	result = parts_begin(r->parts, r->encoder, picture, r->problem);
+	if (result == 0 && r->options->is_supervised)
+		child_tell_ready();
+	return result;
 }
 
 static uint64_t limit_ns(const struct recording *r)
