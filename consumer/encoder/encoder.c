@@ -25,6 +25,7 @@ struct encoder {
 	AVRational rate;    /* frames per second; num 0: not known */
 	bool is_drained;
 	bool keys_by_time;
+	bool wants_key;   /* whatever the time */
 	int64_t next_key; /* ticks */
 };
 
@@ -238,9 +239,11 @@ void encoder_unload(struct encoder *encoder)
 static void mark_key(struct encoder *e, AVFrame *picture)
 {
 	picture->pict_type = AV_PICTURE_TYPE_NONE;
-	if (!e->keys_by_time || picture->pts < e->next_key)
+	bool is_due = e->keys_by_time && picture->pts >= e->next_key;
+	if (!is_due && !e->wants_key)
 		return;
 	picture->pict_type = AV_PICTURE_TYPE_I;
+	e->wants_key = false;
 	/* on a grid of seconds, or the delay until the next frame would add up */
 	int64_t interval = (int64_t)(KEY_INTERVAL_S / av_q2d(e->ctx->time_base));
 	e->next_key = (picture->pts / interval + 1) * interval;
@@ -262,6 +265,11 @@ int encoder_encode(struct encoder *encoder, int64_t ticks, struct problem *probl
 	if (r < 0)
 		return avlog_problem(problem, r, "%s failed", encoder->ctx->codec->name);
 	return 0;
+}
+
+void encoder_request_key(struct encoder *encoder)
+{
+	encoder->wants_key = true;
 }
 
 int encoder_drain(struct encoder *encoder, struct problem *problem)

@@ -101,6 +101,9 @@ void encoder_unload(struct encoder *encoder);
  */
 int encoder_encode(struct encoder *encoder, int64_t ticks, struct problem *problem);
 
+/* The next picture that is encoded shall be a key frame. */
+void encoder_request_key(struct encoder *encoder);
+
 /* No picture will follow: what the encoder still has comes out of encoder_receive(). 0 or
  * negative. */
 int encoder_drain(struct encoder *encoder, struct problem *problem);

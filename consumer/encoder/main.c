@@ -7,7 +7,7 @@
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
-#include "consumer/encoder/output.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/record.h"
 #include "consumer/encoder/stats.h"
 #include "consumer/encoder/stop.h"
@@ -58,8 +58,7 @@ static int check(
 	int r = encoder_check(&options->encoder, problem);
 	if (r < 0)
 		return r;
-	return output_check(options->output, options->muxer, encoder_find(options->encoder.codec),
-		format_out, problem);
+	return parts_check_output(options, format_out, problem);
 }
 
 int main(int argc, char **argv)

@@ -60,6 +60,9 @@ static const struct row rows[] = {
 	{ "time",     't', NULL,      DURATION,  AT(o.limit_us), 0, OPTIONS_SECONDS_MAX },
 	{ "frames",     0, "frames:v", NUMBER,   AT(o.limit_frames), 1, OPTIONS_FRAMES_MAX },
 	{ "format",   'f', NULL,      TEXT,      AT(o.muxer), 0, 0 },
+	{ "segment",    0, "segment_time", DURATION, AT(o.segment_us), 0, OPTIONS_SECONDS_MAX },
+	{ "timeout",    0, NULL,      DURATION,  AT(o.timeout_us), 0, OPTIONS_SECONDS_MAX },
+	{ "reconnect-time", 0, NULL,  DURATION,  AT(o.patience_us), 0, OPTIONS_SECONDS_MAX },
 	{ "option",   'o', NULL,      KEY_VALUE, AT(o.encoder.option), 0, ENCODER_OPTIONS_MAX },
 	{ "pix-fmt",    0, "pix_fmt", TEXT,      AT(o.encoder.pix_fmt), 0, 0 },
 	{ "queue",      0, NULL,      QUEUE,     AT(o.view), 1, OPTIONS_FIFO_MAX },
@@ -346,6 +349,7 @@ int options_parse(struct options *options_out, int argc, char **argv, struct pro
 		.o = {
 			.encoder = { .codec = "libx264", .crf = -1, .qp = -1, .gop = -1 },
 			.view = { .delivery = SLUICE_FIFO, .fifo_depth = OPTIONS_FIFO_USUAL },
+			.timeout_us = OPTIONS_TIMEOUT_USUAL * 1000000,
 		},
 		.problem = problem,
 	};

@@ -93,6 +93,8 @@ static int encode(struct recording *r, uint64_t pts_ns, uint64_t captured_ns)
 	if (ticks <= r->last_ticks)
 		ticks = r->last_ticks + 1;
 	remember(r, ticks, captured_ns);
+	if (parts_want_key(r->parts, ticks))
+		encoder_request_key(r->encoder);
 	int result = encoder_encode(r->encoder, ticks, r->problem);
 	if (result < 0)
 		return result;
@@ -286,6 +288,8 @@ static int step(struct recording *r)
 		result = on_frame(r, frame);
 	else if (result == 0)
 		result = on_silence(r);
+	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
+		result = MORE;
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
@@ -307,6 +311,8 @@ static int finish(struct recording *r, int result)
 	struct problem closing, *first = r->problem;
 	r->problem = &closing;
 	int closed = r->parts ? end_part(r) : 0;
+	if (r->parts && closed == 0)
+		closed = parts_finish(r->parts, r->problem);
 	r->parts = parts_destroy(r->parts);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);

@@ -20,6 +20,8 @@ struct stats {
 	uint64_t missed;   /* not sent to this view, or dropped on the way */
 	uint64_t revoked;  /* taken back by the broker */
 	uint64_t reconnects;
+	uint64_t late;                /* packets that a server was away or too slow for */
+	uint64_t republished;         /* times that a server was lost and found again */
 	uint64_t first_seq, last_seq; /* if frames > 0 */
 	uint64_t n_gaps;              /* all; the list may be shorter */
 	struct stats_gap gap[STATS_GAPS_MAX];
