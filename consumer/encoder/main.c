@@ -8,8 +8,8 @@
 #include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
-#include "consumer/encoder/output.h"
 #include "consumer/encoder/parent.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/record.h"
 #include "consumer/encoder/rung.h"
 #include "consumer/encoder/stats.h"
@@ -61,8 +61,7 @@ static int check(
 	int r = encoder_check(&options->encoder, problem);
 	if (r < 0)
 		return r;
-	return output_check(options->output, options->muxer, encoder_find(options->encoder.codec),
-		format_out, problem);
+	return parts_check_output(options, format_out, problem);
 }
 
 /* The processes below say what is wrong with what they were told. */

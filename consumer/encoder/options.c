@@ -88,6 +88,9 @@ static const struct row rows[] = {
 	{ "muxer",    'f', NULL,      TEXT,      AT(o.muxer), 0, 0 },
 	{ "time",     't', NULL,      DURATION,  AT(o.limit_us), 0, OPTIONS_SECONDS_MAX },
 	{ "frames",     0, "frames:v", NUMBER,   AT(o.limit_frames), 1, OPTIONS_FRAMES_MAX },
+	{ "segment",    0, "segment_time", DURATION, AT(o.segment_us), 0, OPTIONS_SECONDS_MAX },
+	{ "timeout",    0, NULL,      DURATION,  AT(o.timeout_us), 0, OPTIONS_SECONDS_MAX },
+	{ "reconnect-time", 0, NULL,  DURATION,  AT(o.patience_us), 0, OPTIONS_SECONDS_MAX },
 	{ "stats",      0, NULL,      TEXT,      AT(o.stats_path), 0, 0 },
 	{ "control",    0, NULL,      TEXT,      AT(o.control_path), 0, 0 },
 	{ "tell",       0, NULL,      TEXT,      AT(o.tell_path), 0, 0 },
@@ -399,6 +402,7 @@ int options_parse(struct options *options_out, int argc, char **argv, struct pro
 			.encoder = { .codec = "libx264", .crf = -1, .qp = -1, .gop = -1,
 				.b_frames = -1 },
 			.view = { .delivery = SLUICE_FIFO, .fifo_depth = OPTIONS_FIFO_USUAL },
+			.timeout_us = OPTIONS_TIMEOUT_USUAL * 1000000,
 		},
 		.problem = problem,
 	};

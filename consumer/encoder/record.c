@@ -102,7 +102,7 @@ static int write_packets(struct recording *r)
 static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
 {
 	remember(r, ticks, captured_ns);
-	if (r->is_key_asked)
+	if (r->is_key_asked || parts_want_key(r->parts, ticks))
 		encoder_request_key(r->encoder);
 	r->is_key_asked = false;
 	int result = encoder_encode(r->encoder, ticks, r->problem);
@@ -481,6 +481,8 @@ static int step(struct recording *r)
 		result = on_frame(r, frame);
 	else if (result == 0)
 		result = on_silence(r);
+	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
+		result = MORE;
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
@@ -502,6 +504,8 @@ static int finish(struct recording *r, int result)
 	struct problem closing, *first = r->problem;
 	r->problem = &closing;
 	int closed = r->parts ? end_part(r) : 0;
+	if (r->parts && closed == 0)
+		closed = parts_finish(r->parts, r->problem);
 	r->parts = parts_destroy(r->parts);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);

@@ -204,6 +204,8 @@ static void write_counts(const struct stats *stats, FILE *file)
 		{ "revoked", stats->revoked },
 		{ "torn", stats->torn },
 		{ "reconnects", stats->reconnects },
+		{ "late", stats->late },
+		{ "republished", stats->republished },
 		{ "first_seq", stats->first_seq },
 		{ "last_seq", stats->last_seq },
 		{ "bytes", stats->bytes },

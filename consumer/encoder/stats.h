@@ -34,6 +34,8 @@ struct stats {
 		dropped; /* every one was wished for, but this process was too slow for the queue */
 	uint64_t revoked; /* taken back by the broker */
 	uint64_t reconnects;
+	uint64_t late;                /* packets that a server was away or too slow for */
+	uint64_t republished;         /* times that a server was lost and found again */
 	uint64_t first_seq, last_seq; /* if frames > 0 */
 	uint64_t n_gaps;              /* all; the list may be shorter */
 	struct stats_gap gap[STATS_GAPS_MAX];
