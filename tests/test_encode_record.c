@@ -178,7 +178,7 @@ TEST(missed_frames_are_listed_and_the_list_has_an_end)
 	prepare(&t, "a.mkv");
 	CHECK_EQ(run(&t, steps, n), 0);
 	CHECK_EQ(t.stats.n_gaps, STATS_GAPS_MAX + 5);
-	CHECK_EQ(t.stats.missed, 2 * (STATS_GAPS_MAX + 5));
+	CHECK_EQ(t.stats.skipped, 2 * (STATS_GAPS_MAX + 5));
 	CHECK_EQ(t.stats.gap[0].from, 2);
 	CHECK_EQ(t.stats.gap[0].to, 3);
 	CHECK_EQ(t.stats.gap[STATS_GAPS_MAX - 1].to, 3 * STATS_GAPS_MAX);

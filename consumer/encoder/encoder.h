@@ -118,6 +118,19 @@ int encoder_load(struct encoder *encoder, struct sluice_frame *frame, struct pro
  */
 int encoder_let_go(struct encoder *encoder, struct problem *problem);
 
+/* The next picture that is encoded becomes a key frame. */
+void encoder_request_key(struct encoder *encoder);
+
+/**
+ * Another bit rate, from the next picture on.
+ *
+ * bit_rate  bits per second on average; the limits that the settings gave keep their proportion to it
+ *
+ * 0; -EOPNOTSUPP: this encoder cannot, or was not opened for a bit rate with may_change. With a
+ * sentence.
+ */
+int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem);
+
 /**
  * Encode what was loaded, or, if nothing was since the last call, the same picture again.
  *

@@ -5,10 +5,11 @@
 
 #include "common/cleanup.h"
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
-#include "consumer/encoder/output.h"
 #include "consumer/encoder/parent.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/record.h"
 #include "consumer/encoder/rung.h"
 #include "consumer/encoder/stats.h"
@@ -60,8 +61,7 @@ static int check(
 	int r = encoder_check(&options->encoder, problem);
 	if (r < 0)
 		return r;
-	return output_check(options->output, options->muxer, encoder_find(options->encoder.codec),
-		format_out, problem);
+	return parts_check_output(options, format_out, problem);
 }
 
 /* The processes below say what is wrong with what they were told. */
@@ -94,6 +94,10 @@ int main(int argc, char **argv)
 		return complain(EXIT_USAGE, &problem);
 	if (r == OPTIONS_DONE)
 		return finish_telling(&problem);
+	if (options.tell_path) {
+		r = control_tell(options.tell_path, options.output, &problem);
+		return r < 0 ? complain(EXIT_EARLY, &problem) : finish_telling(&problem);
+	}
 	if (parent_is_wanted(&options))
 		return run_parent(&options, argc, argv, &problem);
 	avlog_install(options.verbose);
@@ -108,7 +112,7 @@ int main(int argc, char **argv)
 			&problem, 0, "cannot write %s: %s", options.stats_path, strerror(errno));
 		return complain(EXIT_EARLY, &problem);
 	}
-	if ((r = stop_install()) < 0)
+	if ((r = stop_install()) < 0 || (r = control_install()) < 0)
 		problem_set(&problem, r, "signals cannot be taken: %s", strerror(-r));
 	else
 		r = record_and_report(&options, format, stats_file, &problem);

@@ -88,8 +88,12 @@ static const struct row rows[] = {
 	{ "muxer",    'f', NULL,      TEXT,      AT(o.muxer), 0, 0 },
 	{ "time",     't', NULL,      DURATION,  AT(o.limit_us), 0, OPTIONS_SECONDS_MAX },
 	{ "frames",     0, "frames:v", NUMBER,   AT(o.limit_frames), 1, OPTIONS_FRAMES_MAX },
+	{ "segment",    0, "segment_time", DURATION, AT(o.segment_us), 0, OPTIONS_SECONDS_MAX },
+	{ "timeout",    0, NULL,      DURATION,  AT(o.timeout_us), 0, OPTIONS_SECONDS_MAX },
+	{ "reconnect-time", 0, NULL,  DURATION,  AT(o.patience_us), 0, OPTIONS_SECONDS_MAX },
 	{ "stats",      0, NULL,      TEXT,      AT(o.stats_path), 0, 0 },
 	{ "control",    0, NULL,      TEXT,      AT(o.control_path), 0, 0 },
+	{ "tell",       0, NULL,      TEXT,      AT(o.tell_path), 0, 0 },
 	{ "quiet",    'q', NULL,      FLAG,      AT(o.quiet), 0, 0 },
 	{ "verbose",  'v', NULL,      FLAG,      AT(o.verbose), 0, 0 },
 	{ "help",     'h', NULL,      HELP,      0, 0, 0 },
@@ -312,6 +316,9 @@ static int read_options(struct parse *p, int argc, char **argv)
 
 static int read_output(struct parse *p, int argc, char **argv)
 {
+	if (p->o.tell_path && optind + 1 != argc)
+		return problem_set(p->problem, -EINVAL,
+			"--tell takes one command, such as keyframe, \"bitrate 4M\" or help");
 	if (optind == argc)
 		return problem_set(p->problem, -EINVAL, "OUTPUT is missing: a file, or pipe:1");
 	if (optind + 1 < argc)
@@ -363,6 +370,8 @@ static int check_ladder(struct parse *p)
 static int check_together(struct parse *p)
 {
 	struct options *o = &p->o;
+	if (o->tell_path)
+		return OPTIONS_RUN;
 	if (!o->stream)
 		return problem_set(p->problem, -EINVAL,
 			"--stream is missing: `sluice ls` shows which there are");
@@ -393,6 +402,7 @@ int options_parse(struct options *options_out, int argc, char **argv, struct pro
 			.encoder = { .codec = "libx264", .crf = -1, .qp = -1, .gop = -1,
 				.b_frames = -1 },
 			.view = { .delivery = SLUICE_FIFO, .fifo_depth = OPTIONS_FIFO_USUAL },
+			.timeout_us = OPTIONS_TIMEOUT_USUAL * 1000000,
 		},
 		.problem = problem,
 	};

@@ -22,6 +22,7 @@ enum {
 	OPTIONS_RATE_MAX = 1000,        /* frames per second */
 	OPTIONS_SECONDS_MAX = 31622400, /* a leap year */
 	OPTIONS_FRAMES_MAX = 2000000000,
+	OPTIONS_TIMEOUT_USUAL = 10, /* seconds */
 	OPTIONS_FIFO_MAX = 32,
 	OPTIONS_FIFO_USUAL = 4,
 	OPTIONS_HOLDS_MAX = 16,
@@ -40,13 +41,17 @@ struct options {
 	const char *muxer;        /* NULL: by the output's name */
 	const char *stats_path;   /* NULL: none */
 	const char *control_path; /* NULL: no socket */
+	const char *tell_path;    /* NULL; else `output` is a command for who listens there */
 	struct encoder_settings encoder;
 	struct sluice_view_request view;
+	int64_t segment_us;   /* a new file each; 0: one file */
+	int64_t timeout_us;   /* for a server's answer */
+	int64_t patience_us;  /* with a server that went away; 0: for ever */
 	int64_t limit_us;     /* 0: none */
 	int64_t limit_frames; /* 0: none */
 	bool cfr;             /* the file has encoder.rate exactly, which is set */
 	bool reconnect;       /* go on when the broker or the stream comes back */
-	bool wait;            /* for the stream, instead of failing */
+	bool wait;            /* for the stream and the server, instead of failing */
 	bool quiet;
 	bool verbose;
 };

@@ -4,6 +4,7 @@
 
 #include "consumer/encoder/cfr.h"
 #include "consumer/encoder/child.h"
+#include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
@@ -52,6 +53,11 @@ struct recording {
 
 	struct cfr cfr; /* with --cfr */
 
+	struct control *control;
+	bool is_key_asked; /* a still picture is shown again at once then */
+	bool is_quit_asked;
+	int64_t bit_rate; /* that was asked for since; 0: none was */
+
 	struct picture last;
 	bool is_last_counted;     /* as a frame of the file */
 	bool is_new_counting;     /* of numbers, since the last one that was counted */
@@ -96,6 +102,9 @@ static int write_packets(struct recording *r)
 static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
 {
 	remember(r, ticks, captured_ns);
+	if (r->is_key_asked || parts_want_key(r->parts, ticks))
+		encoder_request_key(r->encoder);
+	r->is_key_asked = false;
 	int result = encoder_encode(r->encoder, ticks, r->problem);
 	if (result < 0)
 		return result;
@@ -207,15 +216,27 @@ static void count_picture(struct recording *r, const struct picture *p)
 }
 
 /* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int open_encoder(
+	struct recording *r, const struct picture_format *format, struct encoder **encoder_out)
+{
+	unsigned flags = output_encoder_flags(r->format);
+	if (r->options->cfr)
+		flags |= ENCODER_CONSTANT_RATE;
+	int result =
+		encoder_open(encoder_out, source_encoder(r->source), format, flags, r->problem);
+	/* a wish of before holds on; one that was granted once is granted again */
+	struct problem problem;
+	if (result == 0 && r->bit_rate > 0)
+		encoder_set_bit_rate(*encoder_out, r->bit_rate, &problem);
+	return result;
+}
+
 static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		unsigned flags = output_encoder_flags(r->format) |
-				 (r->options->cfr ? ENCODER_CONSTANT_RATE : 0);
-		int result = encoder_open(
-			fresh_out, source_encoder(r->source), format, flags, r->problem);
+		int result = open_encoder(r, format, fresh_out);
 		if (result < 0) {
 			sluice_frame_release(frame);
 			return result;
@@ -359,7 +380,7 @@ static int on_silence(struct recording *r)
 		return result;
 	if (r->options->cfr)
 		return go_on_at_constant_rate(r, now);
-	if (now < r->last_encoded_ns + STILL_NS)
+	if (now < r->last_encoded_ns + STILL_NS && !r->is_key_asked)
 		return MORE;
 	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
@@ -408,11 +429,42 @@ static void on_ending(void *data)
 		encoder_let_go(r->encoder, &problem);
 }
 
+/* A control_fn. */
+static int on_command(void *data, enum control_command command, int64_t bit_rate,
+	char answer[CONTROL_ANSWER_MAX], struct problem *problem)
+{
+	struct recording *r = data;
+	int result = 0;
+	switch (command) {
+	case CONTROL_KEY:
+		r->is_key_asked = true;
+		break;
+	case CONTROL_BIT_RATE:
+		if (!r->encoder)
+			return problem_set(problem, -EAGAIN, "no frame has come yet: try again");
+		result = encoder_set_bit_rate(r->encoder, bit_rate, problem);
+		if (result == 0)
+			r->bit_rate = bit_rate;
+		break;
+	case CONTROL_STATS:
+		stats_format_json(r->stats, answer, CONTROL_ANSWER_MAX);
+		break;
+	case CONTROL_QUIT:
+		r->is_quit_asked = true;
+		break;
+	}
+	return result;
+}
+
 static void update_stats(struct recording *r)
 {
 	struct sluice_view_stats view;
 	source_get_stats(r->source, &view);
-	r->stats->missed = view.missed;
+	/* who asked for every frame is told of those that he did not get as dropped */
+	const struct sluice_view_request *request = &r->options->view;
+	bool is_wished = request->delivery == SLUICE_MAILBOX || request->min_interval_ns > 0;
+	r->stats->skipped = is_wished ? view.missed : 0;
+	r->stats->dropped = is_wished ? 0 : view.missed;
 	r->stats->revoked = view.revoked;
 	r->stats->reconnects = view.reconnects;
 }
@@ -421,13 +473,16 @@ static void update_stats(struct recording *r)
 static int step(struct recording *r)
 {
 	struct sluice_frame *frame;
-	if (stop_is_asked())
+	control_poll(r->control);
+	if (stop_is_asked() || r->is_quit_asked)
 		return 0;
 	int result = source_next(r->source, wait_ms(r), &frame, r->problem);
 	if (result == 1)
 		result = on_frame(r, frame);
 	else if (result == 0)
 		result = on_silence(r);
+	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
+		result = MORE;
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
@@ -449,9 +504,12 @@ static int finish(struct recording *r, int result)
 	struct problem closing, *first = r->problem;
 	r->problem = &closing;
 	int closed = r->parts ? end_part(r) : 0;
+	if (r->parts && closed == 0)
+		closed = parts_finish(r->parts, r->problem);
 	r->parts = parts_destroy(r->parts);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);
+	r->control = control_destroy(r->control);
 	av_packet_free(&r->packet);
 	if (result < 0)
 		return result;
@@ -475,6 +533,8 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 	};
 	int result = r.packet ? parts_create(&r.parts, options, format, stats, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
+	if (result == 0)
+		result = control_create(&r.control, options->control_path, on_command, &r, problem);
 	if (result == 0)
 		result = source_create(&r.source, options, on_ending, &r, problem);
 	if (result == 0)

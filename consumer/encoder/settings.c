@@ -10,7 +10,6 @@
 #include "consumer/encoder/avlog.h"
 
 enum {
-	MAX_OF_AVERAGE = 2, /* bits per second at most, of those on average */
 	GOP_BACKSTOP_S = 2, /* for encoders that do not hear of the key frame each second */
 	QSCALE_USUAL = 3,   /* of 1 to 31: visually clean */
 	PIXELS_PER_BIT = 10,
@@ -291,9 +290,10 @@ static void set_usual_quality(const struct encoder_settings *settings, AVCodecCo
 static void set_limits(const struct encoder_settings *settings, AVCodecContext *ctx)
 {
 	int64_t max = settings->max_bit_rate, bits = settings->buffer_bits;
-	/* x264 changes its bit rate later only if there was a limit from the start */
-	if (settings->may_change && max == 0 && settings->bit_rate > 0)
-		max = MAX_OF_AVERAGE * settings->bit_rate;
+	/* x264 changes its bit rate later only if there was a limit from the start, and takes
+	 * long to get there unless that was the same number */
+	if (settings->may_change && max == 0)
+		max = settings->bit_rate;
 	if (bits == 0)
 		bits = max;
 	ctx->rc_max_rate = max;
