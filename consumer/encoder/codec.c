@@ -9,8 +9,7 @@
 #include "consumer/encoder/settings.h"
 
 enum {
-	TICKS_HZ = 90000,   /* MPEG's clock: a video time stamp of every container fits it */
-	KEY_INTERVAL_S = 1, /* what is lost at most when the process is killed */
+	TICKS_HZ = 90000, /* MPEG's clock: a video time stamp of every container fits it */
 };
 
 /* What codec_open() was called with. */
@@ -118,7 +117,6 @@ int codec_open(struct codec *codec, const struct encoder_settings *settings,
 	const struct request request = { settings, format, flags, prepare_fn, data };
 	AVRational frame = av_inv_q(settings_rate(settings));
 	codec->rate = settings->rate;
-	codec->keys_by_time = settings->gop < 0;
 	if (flags & ENCODER_CONSTANT_RATE)
 		return open_with(codec, &request, frame, problem);
 	struct problem coarse;
@@ -153,14 +151,8 @@ void codec_label(const struct codec *codec, AVFrame *picture)
 
 static void mark_key(struct codec *c, AVFrame *picture)
 {
-	picture->pict_type = AV_PICTURE_TYPE_NONE;
-	if (!c->wants_key && (!c->keys_by_time || picture->pts < c->next_key))
-		return;
-	picture->pict_type = AV_PICTURE_TYPE_I;
+	picture->pict_type = c->wants_key ? AV_PICTURE_TYPE_I : AV_PICTURE_TYPE_NONE;
 	c->wants_key = false;
-	/* on a grid of seconds, or the delay until the next frame would add up */
-	int64_t interval = (int64_t)(KEY_INTERVAL_S / av_q2d(c->ctx->time_base));
-	c->next_key = (picture->pts / interval + 1) * interval;
 }
 
 static int failed(const struct codec *c, int averror, struct problem *problem)

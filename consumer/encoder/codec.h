@@ -16,9 +16,7 @@
 struct codec {
 	AVCodecContext *ctx; /* NULL: not open */
 	AVRational rate;     /* frames per second; num 0: not known */
-	bool keys_by_time;
-	bool wants_key;   /* the next picture is to be one */
-	int64_t next_key; /* ticks */
+	bool wants_key;      /* the next picture is to be one */
 };
 
 /* What a backend adds to a context after the user's settings and before it is opened.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "consumer/encoder/link.h"
 #include "consumer/encoder/names.h"
@@ -21,6 +22,7 @@ struct parts {
 	struct track *track;           /* of the newest part, for its next segment */
 	struct picture_format picture; /* of the newest part */
 	char *path;                    /* of the newest file; NULL: there was none */
+	unsigned taken;                /* names that others have */
 	int64_t segment;               /* ticks; 0: one file a part */
 	int64_t key_at, cut_at;        /* ticks: where the next segment is to begin */
 };
@@ -111,6 +113,27 @@ static void say(const struct parts *p, const struct encoder *encoder)
 			p->picture.width, p->picture.height, width, height);
 }
 
+/* With --keep: the first name that is free, from this one on. */
+static int find_free_name(struct parts *p, char **path, struct problem *problem)
+{
+	while (p->options->keep && access(*path, F_OK) == 0) {
+		char *next;
+		p->taken++;
+		int r = name_file(p->options, p->taken + p->stats->parts, &next, problem);
+		if (r < 0)
+			return r;
+		/* a pattern of the time alone: a number makes the difference */
+		if (strcmp(next, *path) == 0) {
+			free(next);
+			if (names_part(*path, p->taken, &next) < 0)
+				return out_of_memory(problem);
+		}
+		free(*path);
+		*path = next;
+	}
+	return 0;
+}
+
 /* Two segments within what a pattern tells apart: the second does not replace the first. */
 static int avoid_last_name(struct parts *p, char **path, struct problem *problem)
 {
@@ -127,9 +150,11 @@ static int avoid_last_name(struct parts *p, char **path, struct problem *problem
 static int open_file(struct parts *p, struct problem *problem)
 {
 	_cleanup_free_ char *path = NULL;
-	int r = name_file(p->options, p->stats->parts, &path, problem);
+	int r = name_file(p->options, p->taken + p->stats->parts, &path, problem);
 	if (r == 0)
 		r = avoid_last_name(p, &path, problem);
+	if (r == 0)
+		r = find_free_name(p, &path, problem);
 	if (r == 0)
 		r = output_open(
 			&p->output, path, p->format, p->track, stop_is_overdue, NULL, problem);

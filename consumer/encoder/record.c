@@ -48,7 +48,9 @@ struct recording {
 	struct parts *parts;
 	struct encoder *encoder; /* NULL: no part has begun */
 	struct picture_format picture;
-	uint64_t base_ns;   /* the time that is 0 in the file */
+	uint64_t base_ns;    /* the time that is 0 in the file */
+	int64_t phase_ticks; /* how far that is behind a full second */
+	int64_t second; /* of the capture's clock, since the file began; -1: nothing is in it yet */
 	int64_t last_ticks; /* -1: nothing is in it yet */
 
 	struct cfr cfr; /* with --cfr */
@@ -99,10 +101,27 @@ static int write_packets(struct recording *r)
 	return ready;
 }
 
+/*
+ * A key frame each second, on a grid of the capture's clock: the same frames are key frames in every
+ * process, so that players can change from one rung of a ladder to another.
+ */
+static bool begins_second(struct recording *r, int64_t ticks)
+{
+	if (r->options->encoder.gop >= 0)
+		return false;
+	int64_t second = av_rescale_q_rnd(r->phase_ticks + ticks, encoder_time_base(r->encoder),
+		(AVRational){ 1, 1 }, AV_ROUND_DOWN);
+	bool begins = second > r->second;
+	r->second = second;
+	return begins;
+}
+
 static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
 {
 	remember(r, ticks, captured_ns);
-	if (r->is_key_asked || parts_want_key(r->parts, ticks))
+	bool is_key_due = begins_second(r, ticks);
+	bool is_boundary = parts_want_key(r->parts, ticks);
+	if (r->is_key_asked || is_key_due || is_boundary)
 		encoder_request_key(r->encoder);
 	r->is_key_asked = false;
 	int result = encoder_encode(r->encoder, ticks, r->problem);
@@ -113,12 +132,17 @@ static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns
 	return write_packets(r);
 }
 
+static int64_t ticks_of(const struct recording *r, int64_t ns)
+{
+	return av_rescale_q(ns, (AVRational){ 1, NS_PER_S }, encoder_time_base(r->encoder));
+}
+
 /* Encode what is loaded, or the same picture once more. Times in the file only go forward. */
 static int encode(struct recording *r, uint64_t pts_ns, uint64_t captured_ns)
 {
-	AVRational base = encoder_time_base(r->encoder);
 	int64_t offset_ns = pts_ns > r->base_ns ? (int64_t)(pts_ns - r->base_ns) : 0;
-	int64_t ticks = av_rescale_q(offset_ns, (AVRational){ 1, NS_PER_S }, base);
+	int64_t phase_ns = (int64_t)(r->base_ns % NS_PER_S);
+	int64_t ticks = ticks_of(r, phase_ns + offset_ns) - r->phase_ticks;
 	if (ticks <= r->last_ticks)
 		ticks = r->last_ticks + 1;
 	return encode_ticks(r, ticks, captured_ns);
@@ -149,6 +173,8 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->encoder = TAKE_PTR(*encoder);
 	r->picture = *picture;
 	r->base_ns = base_ns;
+	r->phase_ticks = ticks_of(r, (int64_t)(base_ns % NS_PER_S));
+	r->second = -1;
 	r->last_ticks = -1;
 	result = parts_begin(r->parts, r->encoder, picture, r->problem);
 	if (result == 0 && r->options->is_supervised)

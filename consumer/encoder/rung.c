@@ -12,7 +12,7 @@ enum {
 
 static bool takes(const AVCodec *codec, enum AVPixelFormat format)
 {
-	for (const enum AVPixelFormat *at = codec->pix_fmts; at && *at != AV_PIX_FMT_NONE; at++)
+	for (const enum AVPixelFormat *at = codec->pix_fmts; *at != AV_PIX_FMT_NONE; at++)
 		if (*at == format)
 			return true;
 	return false;
@@ -22,8 +22,10 @@ static bool takes(const AVCodec *codec, enum AVPixelFormat format)
 static uint32_t fourcc_for(const struct encoder_settings *settings)
 {
 	const AVCodec *codec = encoder_find(settings->codec);
-	if (!codec || settings->pix_fmt)
+	if (!codec || !codec->pix_fmts || settings->pix_fmt)
 		return 0;
+	if (codec->pix_fmts[0] == AV_PIX_FMT_YUVJ420P)
+		return 0; /* JPEG wants full range */
 	if (takes(codec, AV_PIX_FMT_NV12))
 		return NV12;
 	return takes(codec, AV_PIX_FMT_YUV420P) ? YUV420 : 0;
