@@ -190,3 +190,49 @@ TEST(what_every_encoder_makes_is_decoded_to_the_sources_pictures)
 	}
 	CHECK_EQ(broker_stop(&b), 0);
 }
+
+/* What the broker is asked for, and what is in the file then. */
+static const struct {
+	const char *options;
+	int width, height;
+	double fps; /* 0: not looked at */
+	bool has_stamps;
+} views[] = {
+	{ "--format NV12", 320, 240, 0, true },
+	{ "--format yuv420p -pix_fmt yuv420p", 320, 240, 0, true },
+	{ "--size 640x480", 640, 480, 0, false },
+	{ "--size 120p", 160, 120, 0, false },
+	{ "-s 160x --format NV12", 160, 120, 0, false },
+	{ "--max-rate 10", 320, 240, 10, false },
+	{ "--size 120p --max-rate 15 --cfr -r 15", 160, 120, 15, false },
+};
+
+TEST(what_the_broker_was_asked_for_is_in_the_file)
+{
+	struct broker_process b;
+	broker_start(&b, broker_options);
+	for (size_t i = 0; i < N(views); i++) {
+		static struct program program;
+		char path[256], line[1024];
+		snprintf(path, sizeof(path), "%s/%zu.mkv", test_tmpdir(), i);
+		snprintf(line, sizeof(line),
+			"exec '%s' --socket '%s' --stream test %s -t 1 --queue fifo:16 '%s'",
+			SLUICE_ENCODE, b.socket, views[i].options, path);
+		program_run(&program, (const char *const[]){ "/bin/sh", "-c", line, NULL }, 0);
+		if (program.status != 0)
+			test_fail(__FILE__, __LINE__, "%s\nexit status %d: %s", line,
+				program.status, program.err);
+		struct video_summary s = video_summarize(path);
+		printf("  %s: %dx%d, %u frames\n", views[i].options, s.width, s.height, s.frames);
+		fflush(stdout);
+		CHECK_ROW(s.width == views[i].width, views[i].options);
+		CHECK_ROW(s.height == views[i].height, views[i].options);
+		CHECK_ROW(s.is_monotonic, views[i].options);
+		CHECK_ROW(
+			!views[i].has_stamps || (s.damaged == 0 && s.jumps == 0), views[i].options);
+		/* the first and the newest picture come in any case */
+		CHECK_ROW(views[i].fps == 0 || s.frames <= views[i].fps + 2, views[i].options);
+		CHECK_ROW(s.frames >= 8 / test_slowness(), views[i].options);
+	}
+	CHECK_EQ(broker_stop(&b), 0);
+}

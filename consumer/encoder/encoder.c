@@ -58,7 +58,9 @@ int encoder_open(struct encoder **encoder_out, const struct encoder_settings *se
 			format->memory == SLUICE_MEMORY_HOST ? "host" : "the GPU's");
 	if (pixel_format_of(format->fourcc) == AV_PIX_FMT_NONE) {
 		char name[8];
-		return problem_set(problem, -EOPNOTSUPP, "frames of format %s cannot be read",
+		return problem_set(problem, -EOPNOTSUPP,
+			"frames of format %s cannot be read: --format NV12 (or P010) asks the broker for "
+			"others",
 			sluice_fourcc_name(format->fourcc, name));
 	}
 	return backend->open(encoder_out, settings, format, flags, problem);
