@@ -21,6 +21,14 @@ void avlog_keep_apart(void);
 void avlog_forget(void);
 
 /**
+ * Has a codec warned since avlog_forget() that it does not understand one of its options? It goes on
+ * without it then, which is not what the user asked for.
+ *
+ * Returns false, or true with what it said as the sentence.
+ */
+bool avlog_has_complaint(struct problem *problem, const char *codec);
+
+/**
  * "WHAT: REASON", where the reason is what FFmpeg said since avlog_forget(), or else what the
  * number means.
  *

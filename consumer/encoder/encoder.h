@@ -38,10 +38,10 @@ struct encoder_settings {
 	int64_t buffer_bits;  /* 0: not given: a second's worth */
 	double crf;           /* negative: not given */
 	int64_t qp;           /* negative: not given */
-	int64_t gop;      /* frames; negative: key frames are asked for */
-	int64_t b_frames; /* between two others; negative: not given */
-	AVRational rate;  /* frames per second, nominal; num 0: not given */
-	bool may_change;  /* encoder_set_bit_rate() is to work */
+	int64_t gop;          /* frames; negative: key frames are asked for */
+	int64_t b_frames;     /* between two others; negative: not given */
+	AVRational rate;      /* frames per second, nominal; num 0: not given */
+	bool may_change;      /* encoder_set_bit_rate() is to work */
 	int64_t n_options;
 	const char *option[ENCODER_OPTIONS_MAX]; /* "key=value" */
 	unsigned holds; /* frames in GPU memory that may be kept for as long as it needs them;

@@ -3,6 +3,7 @@
 #include <libavutil/imgutils.h>
 #include <string.h>
 
+#include "consumer/encoder/avlog.h"
 #include "consumer/encoder/codec.h"
 #include "consumer/encoder/encoder_backend.h"
 
@@ -77,9 +78,11 @@ static int software_check(const struct encoder_settings *settings, struct proble
 	};
 	struct encoder *encoder;
 	int r = software_open(&encoder, settings, &format, 0, problem);
-	if (r == 0)
-		software_destroy(encoder);
-	return r;
+	if (r < 0)
+		return r;
+	bool complained = avlog_has_complaint(problem, settings->codec);
+	software_destroy(encoder);
+	return complained ? -EINVAL : 0;
 }
 
 static void software_size(const struct encoder *encoder, int *width_out, int *height_out)
