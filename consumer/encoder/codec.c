@@ -38,15 +38,23 @@ static bool wants_even_sides(const AVCodecContext *ctx)
 	return lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0);
 }
 
+/* Encoders that only say "bad parameter", in messages that cannot be caught. */
+static int least_side(const AVCodec *codec)
+{
+	return strcmp(codec->name, "libsvtav1") == 0 ? 64 : 1;
+}
+
 static int set_size(
 	AVCodecContext *ctx, const struct picture_format *format, struct problem *problem)
 {
 	uint32_t mask = wants_even_sides(ctx) ? ~1u : ~0u;
 	ctx->width = (int)(format->width & mask);
 	ctx->height = (int)(format->height & mask);
-	if (ctx->width > 0 && ctx->height > 0)
+	int least = least_side(ctx->codec);
+	if (ctx->width >= least && ctx->height >= least)
 		return 0;
-	return problem_set(problem, -EOPNOTSUPP, "pictures of %ux%u are too small for %s",
+	return problem_set(problem, -EOPNOTSUPP,
+		"pictures of %ux%u are too small for %s: choose another codec or a larger --size",
 		format->width, format->height, ctx->codec->name);
 }
 
@@ -86,13 +94,14 @@ static int open_with(struct codec *c, const struct request *request, AVRational 
 	if (r < 0)
 		return r;
 	c->ctx->time_base = time_base;
-	const AVCodec *codec = c->ctx->codec; /* the context forgets it when this fails */
+	/* the context forgets them when this fails */
+	const AVCodec *codec = c->ctx->codec;
+	int width = c->ctx->width, height = c->ctx->height;
 	avlog_forget();
 	r = avcodec_open2(c->ctx, codec, NULL);
 	if (r == 0)
 		return 0;
-	r = avlog_problem(problem, r, "%s cannot be opened for %dx%d", codec->name, c->ctx->width,
-		c->ctx->height);
+	r = avlog_problem(problem, r, "%s cannot be opened for %dx%d", codec->name, width, height);
 	avcodec_free_context(&c->ctx);
 	return r;
 }

@@ -123,7 +123,11 @@ int settings_pix_fmt(const struct encoder_settings *settings, const AVCodec *cod
 		return users_pix_fmt(settings->pix_fmt, codec, format_out, problem);
 	const enum AVPixelFormat *formats = formats_of(codec);
 	enum AVPixelFormat format = from;
-	if (formats && !takes(formats, from)) {
+	/* the same samples in another order; FFmpeg would find 16 bits nearer */
+	if (from == AV_PIX_FMT_P010 && formats && !takes(formats, from) &&
+		takes(formats, AV_PIX_FMT_YUV420P10)) {
+		format = AV_PIX_FMT_YUV420P10;
+	} else if (formats && !takes(formats, from)) {
 		format = is_lossless(codec) ? AV_PIX_FMT_NONE : first_420(formats, from);
 		if (format == AV_PIX_FMT_NONE)
 			format = avcodec_find_best_pix_fmt_of_list(formats, from, 0, NULL);
