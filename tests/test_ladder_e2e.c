@@ -109,23 +109,23 @@ TEST(a_rung_that_is_killed_is_started_again_and_the_others_have_every_frame)
 	static const char *const whole[] = { "s-180p.json", "s-90p.json" };
 	broker_start(&b, options);
 	encode_start(&ladder, &b,
-		ENCODE "--stats %t/s.json --ladder 180p:400k,160x90:200k:mpeg4,90p:200k "
+		ENCODE "--stats %t/s.json --ladder 180p:400k,160x90:200k:h264,90p:200k "
 		       "%t/talk.mkv");
 	await_file("talk-180p.mkv");
 	await_file("talk-90p.mkv");
-	await_file("talk-160x90-mpeg4.mkv");
+	await_file("talk-160x90-h264.mkv");
 	sleep_ms(500);
-	kill_rung(&ladder, "--rung=160x90-mpeg4");
-	await_file("talk-160x90-mpeg4-1.mkv");
+	kill_rung(&ladder, "--rung=160x90-h264");
+	await_file("talk-160x90-h264-1.mkv");
 	sleep_ms(300);
-	kill_rung(&ladder, "--rung=160x90-mpeg4");
-	await_file("talk-160x90-mpeg4-2.mkv");
-	kill_rung(&ladder, "--rung=160x90-mpeg4");
-	await_file("talk-160x90-mpeg4-3.mkv");
+	kill_rung(&ladder, "--rung=160x90-h264");
+	await_file("talk-160x90-h264-2.mkv");
+	kill_rung(&ladder, "--rung=160x90-h264");
+	await_file("talk-160x90-h264-3.mkv");
 	sleep_ms(1000);
 	kill(ladder.pid, SIGINT);
 	CHECK_EQ(encode_await(&ladder), 0);
-	CHECK(strstr(encode_said(&ladder), "160x90-mpeg4 died of signal 9 (Killed)"));
+	CHECK(strstr(encode_said(&ladder), "160x90-h264 died of signal 9 (Killed)"));
 
 	for (unsigned i = 0; i < 2; i++) {
 		CHECK_ROW(encode_stat(whole[i], "n_gaps") == 0, whole[i]);
@@ -133,10 +133,10 @@ TEST(a_rung_that_is_killed_is_started_again_and_the_others_have_every_frame)
 	}
 	struct contents big = check_file("talk-180p.mkv", 75, 180);
 	struct contents small = check_file("talk-90p.mkv", 75, 90);
-	check_file("talk-160x90-mpeg4.mkv", 10, 90);
-	check_file("talk-160x90-mpeg4-1.mkv", 3, 90);
-	check_file("talk-160x90-mpeg4-2.mkv", 1, 90);
-	struct contents last = check_file("talk-160x90-mpeg4-3.mkv", 25, 90);
+	check_file("talk-160x90-h264.mkv", 10, 90);
+	check_file("talk-160x90-h264-1.mkv", 3, 90);
+	check_file("talk-160x90-h264-2.mkv", 1, 90);
+	struct contents last = check_file("talk-160x90-h264-3.mkv", 25, 90);
 	check_keys_are_aligned(&big, &small);
 	check_keys_are_aligned(&small, &big);
 	check_keys_are_aligned(&last, &big);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "consumer/encoder/avlog.h"
@@ -42,7 +43,10 @@ static int finish_telling(struct problem *problem)
 static int record_and_report(const struct options *options, const AVOutputFormat *format,
 	FILE *stats_file, struct problem *problem)
 {
-	struct stats stats = { .is_live = !options->quiet };
+	struct stats stats = {
+		.is_live = !options->quiet,
+		.rewrites = options->rewrites || isatty(STDERR_FILENO),
+	};
 	int r = record(options, format, &stats, problem);
 	if (stats.frames > 0 && !options->quiet)
 		stats_print_summary(&stats, options->output);

@@ -64,6 +64,7 @@ static const struct row rows[] = {
 	{ "rung",       0, NULL,      TEXT,      AT(o.rung), 0, 0 },
 	{ "restart",    0, NULL,      FLAG,      AT(o.restart), 0, 0 },
 	{ "supervised", 0, NULL,      SUPERVISED, AT(o.used_us), 0, INT64_MAX },
+	{ "rewrite",    0, NULL,      FLAG,      AT(o.rewrites), 0, 0 },
 	{ "keep",       0, NULL,      FLAG,      AT(o.keep), 0, 0 },
 	{ "reconnect",  0, NULL,      FLAG,      AT(o.reconnect), 0, 0 },
 	{ "wait",       0, NULL,      FLAG,      AT(o.wait), 0, 0 },

@@ -34,6 +34,7 @@ struct options {
 	bool restart;         /* encode in a process that is started again when it dies */
 	bool is_supervised;   /* this is that process */
 	int64_t used_us;      /* time that the ones before it have had of limit_us */
+	bool rewrites;        /* its stderr is no terminal, but shown on one */
 	bool keep;            /* overwrite no file */
 	const char *socket;   /* NULL: the usual one */
 	const char *stream;

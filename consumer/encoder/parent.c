@@ -17,6 +17,7 @@ struct parent {
 	const struct options *options;
 	char *const *argv;
 	int argc;
+	bool is_terminal;
 };
 
 bool parent_is_wanted(const struct options *options)
@@ -37,7 +38,7 @@ static void become_encoder(void *data, const struct supervise_start *start)
 {
 	const struct parent *p = data;
 	char supervised[64], rung[128];
-	char keep[] = "--keep";
+	char keep[] = "--keep", rewrite[] = "--rewrite";
 	char **argv = calloc((size_t)p->argc + OWN_ARGS + 1, sizeof(*argv));
 	unsigned n = 0;
 	if (!argv)
@@ -52,6 +53,8 @@ static void become_encoder(void *data, const struct supervise_start *start)
 	}
 	if (start->working_since_ns)
 		argv[n++] = keep; /* what was recorded before it died */
+	if (p->is_terminal)
+		argv[n++] = rewrite;
 	memcpy(&argv[n], &p->argv[1], (size_t)(p->argc - 1) * sizeof(*argv));
 	execv("/proc/self/exe", argv);
 	free(argv);
@@ -78,7 +81,7 @@ static int check_output(const struct options *options, struct problem *problem)
 int parent_run(const struct options *options, int argc, char *const *argv, struct problem *problem)
 {
 	const char *names[LADDER_MAX];
-	struct parent parent = { options, argv, argc };
+	struct parent parent = { options, argv, argc, isatty(STDERR_FILENO) };
 	struct supervise_plan plan = {
 		.program = "sluice-encode",
 		.n = 1,

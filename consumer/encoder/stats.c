@@ -109,16 +109,15 @@ void stats_print_live(struct stats *stats, uint64_t now_ns)
 	measure(stats, now_ns);
 	if (!stats->is_live || now_ns < stats->next_line_ns)
 		return;
-	bool is_terminal = isatty(STDERR_FILENO);
 	if (stats->line.ns) {
 		stats_format_line(stats, speed_since(stats, &stats->line, now_ns), text);
-		if (is_terminal)
+		if (stats->rewrites)
 			fprintf(stderr, "\r\033[K%.*s", (int)terminal_columns(), text);
 		else
 			fprintf(stderr, "%s\n", text);
 	}
 	stats->line = mark_now(stats, now_ns);
-	stats->next_line_ns = now_ns + (is_terminal ? TERMINAL_EVERY_NS : LOG_EVERY_NS);
+	stats->next_line_ns = now_ns + (stats->rewrites ? TERMINAL_EVERY_NS : LOG_EVERY_NS);
 }
 
 void stats_format_json(const struct stats *stats, char *text, size_t size)
@@ -138,7 +137,7 @@ void stats_format_json(const struct stats *stats, char *text, size_t size)
 void stats_print_summary(const struct stats *stats, const char *output)
 {
 	uint64_t ns = stats->end_ns - stats->begin_ns;
-	if (isatty(STDERR_FILENO) && stats->line.ns)
+	if (stats->rewrites && stats->line.ns)
 		fputs("\r\033[K", stderr);
 	fprintf(stderr, "%s", output);
 	if (stats->parts > 1)

@@ -46,7 +46,8 @@ struct stats {
 	uint64_t begin_ns, end_ns; /* of the recording; 0: nothing came */
 	unsigned parts;            /* files */
 
-	bool is_live; /* print a line from time to time */
+	bool is_live;  /* print a line from time to time */
+	bool rewrites; /* always the same line: stderr is a terminal, or shown on one */
 	uint64_t next_line_ns;
 	struct stats_mark line,
 		second;           /* the last line, and the beginning of the second that runs */

@@ -296,6 +296,7 @@ static int take_over_signals(struct supervisor *s)
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGINT);
 	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGHUP);
 	sigaddset(&ours, SIGUSR1);
 	sigaddset(&ours, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);

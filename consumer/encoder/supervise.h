@@ -6,14 +6,14 @@
  *
  *	0                     complete: not started again
  *	2                     it was told something wrong, which it would be again: all are ended
- *	any other, or signal  started again after a delay that doubles, and begins anew after a child
- *	                      that did its work for a while
+ *	any other, or signal  started again after a delay, which doubles each time and is the first
+ *	                      one again after a start that did its work for a while
  *
  * One that was never ready is given up after SUPERVISE_STARTS starts; the others go on.
  *
- * SIGINT and SIGTERM are passed on, and nothing is started any more; a second one is passed on too,
- * and whoever is still there some seconds later is killed; a third kills at once. SIGUSR1 is passed
- * on. If the supervisor is killed, the children get SIGTERM.
+ * SIGINT, SIGTERM and SIGHUP are passed on, and nothing is started any more; a second one is passed
+ * on too, and whoever is still there some seconds later is killed; a third kills at once. SIGUSR1 is
+ * passed on. If the supervisor is killed, the children get SIGTERM.
  */
 #pragma once
 
