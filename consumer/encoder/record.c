@@ -6,6 +6,7 @@
 #include "consumer/encoder/child.h"
 #include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
+#include "consumer/encoder/latency.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/parts.h"
@@ -13,9 +14,8 @@
 #include "consumer/encoder/stop.h"
 
 enum {
-	WAIT_MS = 100,   /* between looks at the clock and at signals */
-	IN_FLIGHT = 256, /* frames that an encoder holds back, for their latency */
-	MORE = 1,        /* step(): go on */
+	WAIT_MS = 100, /* between looks at the clock and at signals */
+	MORE = 1,      /* step(): go on */
 };
 
 #define STILL_NS (1 * NS_PER_S)    /* without a frame, then the last is shown again */
@@ -29,11 +29,6 @@ struct picture {
 	uint64_t seq, generation;
 	uint64_t pts_ns, captured_ns, published_ns, received_ns;
 	uint64_t taken_ns;
-};
-
-struct in_flight {
-	int64_t ticks;
-	uint64_t captured_ns; /* 0: not to be counted */
 };
 
 struct recording {
@@ -66,33 +61,15 @@ struct recording {
 	bool is_time_up;          /* a frame came that is past the limit */
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
-	unsigned next_in_flight;
-	struct in_flight in_flight[IN_FLIGHT];
+	struct latency latency;
 };
-
-static void remember(struct recording *r, int64_t ticks, uint64_t captured_ns)
-{
-	r->in_flight[r->next_in_flight++ % IN_FLIGHT] = (struct in_flight){ ticks, captured_ns };
-}
-
-static void count_latency(struct recording *r, int64_t ticks)
-{
-	for (unsigned i = 0; i < IN_FLIGHT; i++) {
-		struct in_flight *f = &r->in_flight[i];
-		if (f->captured_ns == 0 || f->ticks != ticks)
-			continue;
-		histogram_add(&r->stats->encoding, now_ns() - f->captured_ns);
-		f->captured_ns = 0;
-		return;
-	}
-}
 
 /* Move what the encoder has ready into the file. */
 static int write_packets(struct recording *r)
 {
 	int ready;
 	while ((ready = encoder_receive(r->encoder, r->packet, r->problem)) == 1) {
-		count_latency(r, r->packet->pts);
+		latency_end(&r->latency, r->packet->pts, &r->stats->encoding);
 		r->stats->packet_bytes += (uint64_t)r->packet->size;
 		int result = parts_write(r->parts, r->packet, r->problem);
 		if (result < 0)
@@ -118,7 +95,7 @@ static bool begins_second(struct recording *r, int64_t ticks)
 
 static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
 {
-	remember(r, ticks, captured_ns);
+	latency_begin(&r->latency, ticks, captured_ns);
 	bool is_key_due = begins_second(r, ticks);
 	bool is_boundary = parts_want_key(r->parts, ticks);
 	if (r->is_key_asked || is_key_due || is_boundary)
