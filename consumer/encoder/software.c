@@ -76,7 +76,7 @@ static int software_check(const struct encoder_settings *settings, struct proble
 		.height = CHECK_HEIGHT,
 		.full_range = true,
 	};
-	struct encoder *encoder;
+	struct encoder *encoder = NULL;
 	int r = software_open(&encoder, settings, &format, 0, problem);
 	if (r < 0)
 		return r;
