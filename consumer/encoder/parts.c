@@ -21,8 +21,8 @@ struct parts {
 	struct output *output;         /* the file; NULL: none is open */
 	struct track *track;           /* of the newest part, for its next segment */
 	struct picture_format picture; /* of the newest part */
-	char *path;                    /* of the newest file; NULL: there was none */
-	unsigned taken;                /* names that others have */
+	char *name;                    /* that the newest file was to have; NULL: there was none */
+	unsigned taken;                /* names that --keep found taken */
 	int64_t segment;               /* ticks; 0: one file a part */
 	int64_t key_at, cut_at;        /* ticks: where the next segment is to begin */
 };
@@ -113,57 +113,40 @@ static void say(const struct parts *p, const struct encoder *encoder)
 			p->picture.width, p->picture.height, width, height);
 }
 
-/* With --keep: the first name that is free, from this one on. */
-static int find_free_name(struct parts *p, char **path, struct problem *problem)
+/*
+ * Two files within what a pattern tells apart: the second gets a number, or it would replace the
+ * first; so does one that --keep must not replace. path_out [give]
+ */
+static int choose_path(struct parts *p, char **path_out, struct problem *problem)
 {
-	while (p->options->keep && access(*path, F_OK) == 0) {
-		char *next;
-		p->taken++;
-		int r = name_file(p->options, p->taken + p->stats->parts, &next, problem);
+	for (;; p->taken++) {
+		_cleanup_free_ char *name = NULL, *path = NULL;
+		unsigned n = p->taken + p->stats->parts;
+		int r = name_file(p->options, n, &name, problem);
 		if (r < 0)
 			return r;
-		/* a pattern of the time alone: a number makes the difference */
-		if (strcmp(next, *path) == 0) {
-			free(next);
-			if (names_part(*path, p->taken, &next) < 0)
-				return out_of_memory(problem);
-		}
-		free(*path);
-		*path = next;
-	}
-	return 0;
-}
-
-/* Two segments within what a pattern tells apart: the second does not replace the first. */
-static int avoid_last_name(struct parts *p, char **path, struct problem *problem)
-{
-	char *other;
-	if (!p->path || strcmp(p->path, *path) != 0)
+		bool is_used = p->name && strcmp(p->name, name) == 0;
+		if (names_part(name, is_used ? n : 0, &path) < 0)
+			return out_of_memory(problem);
+		free(p->name);
+		p->name = TAKE_PTR(name);
+		if (p->options->keep && access(path, F_OK) == 0)
+			continue;
+		*path_out = TAKE_PTR(path);
 		return 0;
-	if (names_part(*path, p->stats->parts, &other) < 0)
-		return out_of_memory(problem);
-	free(*path);
-	*path = other;
-	return 0;
+	}
 }
 
 static int open_file(struct parts *p, struct problem *problem)
 {
 	_cleanup_free_ char *path = NULL;
-	int r = name_file(p->options, p->taken + p->stats->parts, &path, problem);
-	if (r == 0)
-		r = avoid_last_name(p, &path, problem);
-	if (r == 0)
-		r = find_free_name(p, &path, problem);
+	int r = choose_path(p, &path, problem);
 	if (r == 0)
 		r = output_open(
 			&p->output, path, p->format, p->track, stop_is_overdue, NULL, problem);
-	if (r < 0)
-		return r;
-	p->stats->parts++;
-	free(p->path);
-	p->path = TAKE_PTR(path);
-	return 0;
+	if (r == 0)
+		p->stats->parts++;
+	return r;
 }
 
 static int close_file(struct parts *p, struct problem *problem)
@@ -272,7 +255,7 @@ struct parts *parts_destroy(struct parts *parts)
 		return NULL;
 	parts->link = link_destroy(parts->link);
 	parts->track = track_destroy(parts->track);
-	free(parts->path);
+	free(parts->name);
 	free(parts);
 	return NULL;
 }
