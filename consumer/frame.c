@@ -266,8 +266,21 @@ bool frame_is_gone(const struct frame *frame)
 	       !control_holds(mapping->control, frame->slot, frame->pub.seq);
 }
 
+/*
+ * Who registered GPU memory with another library takes that back when he sees a frame of other
+ * memory: until he has, and asks for the next frame, the old stays.
+ */
+static void remember_memory(struct sluice_view *view, struct mapping *mapping)
+{
+	if (mapping == view->taken || mapping->importer->ops->memory == SLUICE_MEMORY_HOST)
+		return;
+	view->outgoing = TAKE_PTR(view->taken);
+	view->taken = mapping_ref(mapping);
+}
+
 int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out)
 {
+	view->outgoing = mapping_unref(view->outgoing);
 	while (view->n_waiting > 0 && view->n_held < view->max_holds) {
 		struct frame *frame = oldest_waiting(view);
 		if (frame_is_gone(frame)) {
@@ -280,6 +293,7 @@ int sluice_view_next(struct sluice_view *view, struct sluice_frame **frame_out)
 		view->stats.taken++;
 		list_remove(&frame->link);
 		list_insert(&view->held, &frame->link);
+		remember_memory(view, frame->mapping);
 		*frame_out = &frame->pub;
 		return 1;
 	}

@@ -321,8 +321,9 @@ struct sluice_frame {
 
 	enum sluice_memory memory; /* which of data, cuda and vulkan is set */
 
-	/* SLUICE_MEMORY_CUDA. The same few pointers come back: register each once with NVENC. Reading
-	 * only: writing is not refused by the driver and spoils the frame for everybody. */
+	/* SLUICE_MEMORY_CUDA. The same few pointers come back: register each once with NVENC, and take
+	 * that back when a frame of another generation comes, or before the view is unsubscribed: until
+	 * the next sluice_view_next() after that frame the memory stays. Reading only: writing is not refused by the driver and spoils the frame for everybody. */
 	struct {
 		uint64_t
 			ptr; /* CUdeviceptr of plane 0; plane p is ptr + offset[p], pitch stride[p] */

@@ -16,6 +16,8 @@ struct sluice_view *view_destroy(struct sluice_view *view)
 		mapping_unref(view->frames[i].mapping);
 		fd_closep(&view->frames[i].pub.sync_fd);
 	}
+	mapping_unref(view->outgoing);
+	mapping_unref(view->taken);
 	mapping_unref(view->mapping);
 	importer_unref(view->importer);
 	free(view);

@@ -69,6 +69,8 @@ struct sluice_view {
 	unsigned max_holds;
 	unsigned n_lent; /* frames of this session that the broker waits for */
 	struct mapping *mapping;
+	struct mapping *taken; /* that of the last frame taken, if it is GPU memory; NULL: none */
+	struct mapping *outgoing;  /* that of the one before, if it was another */
 	struct error import_error; /* why the last import failed; empty text: it did not */
 	struct backoff backoff;    /* of imports */
 	uint64_t last_seq;         /* 0: none yet in this subscription */

@@ -271,7 +271,10 @@ static void release_last(struct two *t, bool dies)
 {
 	begin_resize(t, dies);
 	uint64_t ptr = t->a->cuda.ptr, begun = now_ms();
+	struct sluice_frame *none;
 	sluice_frame_release(t->a);
+	CHECK_EQ(sluice_view_next(t->s.view, &none),
+		0); /* until then it stays for those who registered it */
 	check_at_once(begun);
 	CHECK(is_there(ptr));
 	fake_await(&t->s.fake);

@@ -30,12 +30,18 @@ const AVCodec *codec_find(const char *name)
 	return codec && codec->type == AVMEDIA_TYPE_VIDEO ? codec : NULL;
 }
 
+/* NVENC makes 4:2:0 of RGB by itself. */
+static bool converts_rgb(const AVCodecContext *ctx)
+{
+	return strstr(ctx->codec->name, "_nvenc") && pixel_format_is_rgb(ctx->pix_fmt);
+}
+
 static bool wants_even_sides(const AVCodecContext *ctx)
 {
 	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(ctx->pix_fmt);
 	const AVCodecDescriptor *codec = avcodec_descriptor_get(ctx->codec_id);
 	bool lossy = codec && codec->props & AV_CODEC_PROP_LOSSY;
-	return lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0);
+	return converts_rgb(ctx) || (lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0));
 }
 
 /* Encoders that only say "bad parameter", in messages that cannot be caught. */
@@ -58,6 +64,15 @@ static int set_size(
 		format->width, format->height, ctx->codec->name);
 }
 
+/* It does so by BT.601 in limited range, whatever it is told. */
+static void correct_colour(AVCodecContext *ctx)
+{
+	if (!converts_rgb(ctx))
+		return;
+	ctx->colorspace = AVCOL_SPC_BT470BG;
+	ctx->color_range = AVCOL_RANGE_MPEG;
+}
+
 /* A context that is ready to be opened. */
 static int prepare(AVCodecContext **ctx_out, const struct request *request, struct problem *problem)
 {
@@ -74,6 +89,7 @@ static int prepare(AVCodecContext **ctx_out, const struct request *request, stru
 		r = settings_apply(request->settings, ctx, problem);
 	if (r == 0) {
 		convert_choose_colour(format, ctx);
+		correct_colour(ctx);
 		ctx->sample_aspect_ratio = (AVRational){ 1, 1 };
 		if (request->flags & ENCODER_GLOBAL_HEADER)
 			ctx->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
@@ -121,7 +137,8 @@ int codec_open(struct codec *codec, const struct encoder_settings *settings,
 		return open_with(codec, &request, frame, problem);
 	struct problem coarse;
 	int r = open_with(codec, &request, (AVRational){ 1, TICKS_HZ }, problem);
-	if (r < 0 && open_with(codec, &request, frame, &coarse) == 0)
+	bool is_old = !(codec_find(settings->codec)->capabilities & AV_CODEC_CAP_HARDWARE);
+	if (r < 0 && is_old && open_with(codec, &request, frame, &coarse) == 0)
 		return 0;
 	return r;
 }
@@ -175,6 +192,8 @@ static bool takes_another_bit_rate(const AVCodec *codec)
 int codec_set_bit_rate(struct codec *codec, int64_t bit_rate, struct problem *problem)
 {
 	AVCodecContext *ctx = codec->ctx;
+	if (!ctx)
+		return problem_set(problem, -ENODEV, "the encoder is not open now");
 	if (!takes_another_bit_rate(ctx->codec))
 		return problem_set(problem, -EOPNOTSUPP,
 			"%s cannot change its bit rate while it runs (libx264 and NVENC can)",

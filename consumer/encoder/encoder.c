@@ -6,6 +6,9 @@
 
 /* The first that knows a codec and takes the memory is the one. */
 static const struct encoder_backend *const backends[] = {
+#ifdef HAVE_CUDA
+	&encoder_nvenc,
+#endif
 	&encoder_software,
 };
 
@@ -66,6 +69,23 @@ int encoder_open(struct encoder **encoder_out, const struct encoder_settings *se
 	return backend->open(encoder_out, settings, format, flags, problem);
 }
 
+bool encoder_is_on_gpu(const struct encoder_settings *settings)
+{
+	const struct encoder_backend *backend = backend_for(settings, ANY_MEMORY);
+	return backend && !(backend->memories & ENCODER_TAKES(SLUICE_MEMORY_HOST));
+}
+
+bool encoder_takes(const struct encoder_settings *settings, enum sluice_memory memory)
+{
+	return backend_for(settings, (int)memory);
+}
+
+void encoder_set_holds(struct encoder *encoder, unsigned holds)
+{
+	if (encoder->backend->set_holds)
+		encoder->backend->set_holds(encoder, holds);
+}
+
 void encoder_size(const struct encoder *encoder, int *width_out, int *height_out)
 {
 	encoder->backend->size(encoder, width_out, height_out);
@@ -103,6 +123,17 @@ int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct probl
 		return encoder->backend->set_bit_rate(encoder, bit_rate, problem);
 	return problem_set(problem, -EOPNOTSUPP,
 		"this encoder has a constant quality and no bit rate to change");
+}
+
+int encoder_forget(struct encoder *encoder, struct problem *problem)
+{
+	return encoder->backend->forget ? encoder->backend->forget(encoder, problem)
+					: encoder_let_go(encoder, problem);
+}
+
+const char *encoder_note(const struct encoder *encoder)
+{
+	return encoder->backend->note ? encoder->backend->note(encoder) : "";
 }
 
 int encoder_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)

@@ -25,7 +25,7 @@ struct encoder;
 
 enum { ENCODER_OPTIONS_MAX = 64 };
 
-/* What the user asked for. All strings [borrow] until encoder_open() returns. */
+/* What the user asked for. All strings [borrow] until the encoder is destroyed. */
 struct encoder_settings {
 	const char *codec;   /* an encoder of FFmpeg's, or a codec */
 	const char *pix_fmt; /* NULL: chosen */
@@ -91,6 +91,15 @@ void encoder_want(const struct encoder_settings *settings, const struct sluice_s
 int encoder_open(struct encoder **encoder_out, const struct encoder_settings *settings,
 	const struct picture_format *format, unsigned flags, struct problem *problem);
 
+/* Is it one that takes pictures in GPU memory? */
+bool encoder_is_on_gpu(const struct encoder_settings *settings);
+
+/* Can it take pictures in such memory? */
+bool encoder_takes(const struct encoder_settings *settings, enum sluice_memory memory);
+
+/* settings->holds has changed, with a new subscription. Before encoder_load(). */
+void encoder_set_holds(struct encoder *encoder, unsigned holds);
+
 /* Width and height of what is encoded, in pixels. */
 void encoder_size(const struct encoder *encoder, int *width_out, int *height_out);
 
@@ -130,6 +139,16 @@ void encoder_request_key(struct encoder *encoder);
  * sentence.
  */
 int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem);
+
+/**
+ * The memory that frames have been in is about to go, with the connection that they came by:
+ * encoder_let_go(), and nothing of it is registered anywhere any more. As encoder_let_go().
+ */
+int encoder_forget(struct encoder *encoder, struct problem *problem);
+
+/* What is not as it could be, for the user: "each picture is copied…", or "". It may come after any
+ * call. [lend] until encoder_destroy(). */
+const char *encoder_note(const struct encoder *encoder);
 
 /**
  * Encode what was loaded, or, if nothing was since the last call, the same picture again.

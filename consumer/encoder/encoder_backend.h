@@ -32,8 +32,11 @@ struct encoder_backend {
 	void (*size)(const struct encoder *encoder, int *width_out, int *height_out);
 	AVRational (*time_base)(const struct encoder *encoder);
 	int (*describe)(const struct encoder *encoder, AVStream *stream);
+	void (*set_holds)(struct encoder *encoder, unsigned holds); /* NULL: it keeps none */
+	const char *(*note)(const struct encoder *encoder);         /* NULL: it has none */
 	int (*load)(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem);
 	int (*let_go)(struct encoder *encoder, struct problem *problem); /* NULL: it keeps none */
+	int (*forget)(struct encoder *encoder, struct problem *problem); /* NULL: let_go() does */
 	void (*request_key)(struct encoder *encoder); /* NULL: each picture is one */
 	int (*set_bit_rate)(struct encoder *encoder, int64_t bit_rate,
 		struct problem *problem); /* NULL: it cannot */
@@ -50,3 +53,6 @@ struct encoder {
 
 /* libavcodec, with pictures in host memory. */
 extern const struct encoder_backend encoder_software;
+
+/* NVENC through libavcodec, with pictures in CUDA memory. Only built with SLUICE_CUDA. */
+extern const struct encoder_backend encoder_nvenc;

@@ -6,6 +6,7 @@
 
 #include "common/cleanup.h"
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/choose.h"
 #include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
@@ -46,12 +47,12 @@ static int record_and_report(const struct options *options, const AVOutputFormat
 	struct stats stats = {
 		.is_live = !options->quiet,
 		.rewrites = options->rewrites || isatty(STDERR_FILENO),
+		.codec = options->encoder.codec,
 	};
 	int r = record(options, format, &stats, problem);
 	if (stats.frames > 0 && !options->quiet)
 		stats_print_summary(&stats, options->output);
-	if (stats_file &&
-		stats_write_json(&stats, stats_file, options->encoder.codec, options->output) < 0 &&
+	if (stats_file && stats_write_json(&stats, stats_file, stats.codec, options->output) < 0 &&
 		r == 0)
 		r = problem_set(
 			problem, -EIO, "cannot write the statistics to %s", options->stats_path);
@@ -62,9 +63,15 @@ static int record_and_report(const struct options *options, const AVOutputFormat
 static int check(
 	const struct options *options, const AVOutputFormat **format_out, struct problem *problem)
 {
-	int r = encoder_check(&options->encoder, problem);
+	const struct encoder_settings *encoder = &options->encoder;
+	/* what "auto" stands for is chosen, and tried, when the stream is known */
+	bool is_auto = choose_is_auto(encoder->codec);
+	int r = is_auto ? 0 : encoder_check(encoder, problem);
 	if (r < 0)
 		return r;
+	if (options->require_gpu && !is_auto && !encoder_is_on_gpu(encoder))
+		return problem_set(
+			problem, -EINVAL, "--require-gpu: %s encodes on the CPU", encoder->codec);
 	return parts_check_output(options, format_out, problem);
 }
 

@@ -92,6 +92,7 @@ static const struct row rows[] = {
 	{ "segment",    0, "segment_time", DURATION, AT(o.segment_us), 0, OPTIONS_SECONDS_MAX },
 	{ "timeout",    0, NULL,      DURATION,  AT(o.timeout_us), 0, OPTIONS_SECONDS_MAX },
 	{ "reconnect-time", 0, NULL,  DURATION,  AT(o.patience_us), 0, OPTIONS_SECONDS_MAX },
+	{ "require-gpu", 0, NULL,     FLAG,      AT(o.require_gpu), 0, 0 },
 	{ "stats",      0, NULL,      TEXT,      AT(o.stats_path), 0, 0 },
 	{ "control",    0, NULL,      TEXT,      AT(o.control_path), 0, 0 },
 	{ "tell",       0, NULL,      TEXT,      AT(o.tell_path), 0, 0 },

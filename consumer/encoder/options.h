@@ -53,6 +53,7 @@ struct options {
 	bool cfr;             /* the file has encoder.rate exactly, which is set */
 	bool reconnect;       /* go on when the broker or the stream comes back */
 	bool wait;            /* for the stream and the server, instead of failing */
+	bool require_gpu;     /* refuse to encode on the CPU */
 	bool quiet;
 	bool verbose;
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "consumer/encoder/link.h"
+#include "consumer/encoder/choose.h"
 #include "consumer/encoder/names.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
@@ -53,8 +54,8 @@ int parts_check_output(
 	int r = name_file(options, 0, &path, problem);
 	if (r < 0)
 		return r;
-	return output_check(
-		path, options->muxer, encoder_find(options->encoder.codec), format_out, problem);
+	return output_check(path, options->muxer,
+		encoder_find(choose_likely_codec(options->encoder.codec)), format_out, problem);
 }
 
 static int create_link(struct parts *p, struct problem *problem)

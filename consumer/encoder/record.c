@@ -1,6 +1,8 @@
 #include "consumer/encoder/record.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "consumer/encoder/cfr.h"
 #include "consumer/encoder/child.h"
@@ -62,6 +64,7 @@ struct recording {
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
 	struct latency latency;
+	char note[PROBLEM_MAX]; /* what the encoder said last */
 };
 
 /* Move what the encoder has ready into the file. */
@@ -140,6 +143,15 @@ static int end_part(struct recording *r)
 	return drained < 0 ? drained : ended;
 }
 
+/* What the encoder has to say, once. */
+static void say_note(struct recording *r)
+{
+	const char *note = encoder_note(r->encoder);
+	if (!r->options->quiet && note[0] && strcmp(note, r->note) != 0)
+		fprintf(stderr, "sluice-encode: %s\n", note);
+	snprintf(r->note, sizeof(r->note), "%s", note);
+}
+
 /* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
@@ -153,6 +165,7 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->phase_ticks = ticks_of(r, (int64_t)(base_ns % NS_PER_S));
 	r->second = -1;
 	r->last_ticks = -1;
+	r->stats->codec = source_encoder(r->source)->codec;
 	result = parts_begin(r->parts, r->encoder, picture, r->problem);
 	if (result == 0 && r->options->is_supervised)
 		child_tell_ready();
@@ -246,6 +259,7 @@ static int load(struct recording *r, struct sluice_frame *frame,
 		}
 		encoder = *fresh_out;
 	}
+	encoder_set_holds(encoder, source_encoder(r->source)->holds);
 	return encoder_load(encoder, frame, r->problem);
 }
 
@@ -339,6 +353,7 @@ static int on_frame(struct recording *r, struct sluice_frame *frame)
 		result = show(r, &p, is_first_of_part);
 	if (result < 0)
 		return result;
+	say_note(r);
 	return has_all_frames(r) ? 0 : MORE;
 }
 
@@ -429,7 +444,7 @@ static void on_ending(void *data)
 	struct recording *r = data;
 	struct problem problem;
 	if (r->encoder)
-		encoder_let_go(r->encoder, &problem);
+		encoder_forget(r->encoder, &problem);
 }
 
 /* A control_fn. */

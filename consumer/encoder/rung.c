@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "consumer/encoder/choose.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/ladder.h"
 
@@ -21,7 +22,7 @@ static bool takes(const AVCodec *codec, enum AVPixelFormat format)
 /* What the broker converts to is what the codec takes: nobody converts twice. 0: the stream's own. */
 static uint32_t fourcc_for(const struct encoder_settings *settings)
 {
-	const AVCodec *codec = encoder_find(settings->codec);
+	const AVCodec *codec = encoder_find(choose_likely_codec(settings->codec));
 	if (!codec || !codec->pix_fmts || settings->pix_fmt)
 		return 0;
 	if (codec->pix_fmts[0] == AV_PIX_FMT_YUVJ420P)

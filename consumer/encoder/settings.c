@@ -9,6 +9,8 @@
 
 #include "consumer/encoder/avlog.h"
 
+#define NVENC_CQ_USUAL "23" /* of 1 to 51: visually clean */
+
 enum {
 	GOP_BACKSTOP_S = 2, /* for encoders that do not hear of the key frame each second */
 	QSCALE_USUAL = 3,   /* of 1 to 31: visually clean */
@@ -34,6 +36,24 @@ static const struct {
 	{ "libx265", "preset", "ultrafast" },
 	{ "libx265", "tune", "zerolatency" },
 	{ "libx265", "forced-idr", "1" },
+	{ "h264_nvenc", "preset", "p4" },
+	{ "h264_nvenc", "tune", "ll" },
+	{ "h264_nvenc", "zerolatency", "1" },
+	{ "h264_nvenc", "delay", "0" },
+	{ "h264_nvenc", "bf", "0" },
+	{ "h264_nvenc", "forced-idr", "1" },
+	{ "hevc_nvenc", "preset", "p4" },
+	{ "hevc_nvenc", "tune", "ll" },
+	{ "hevc_nvenc", "zerolatency", "1" },
+	{ "hevc_nvenc", "delay", "0" },
+	{ "hevc_nvenc", "bf", "0" },
+	{ "hevc_nvenc", "forced-idr", "1" },
+	{ "av1_nvenc", "preset", "p4" },
+	{ "av1_nvenc", "tune", "ll" },
+	{ "av1_nvenc", "zerolatency", "1" },
+	{ "av1_nvenc", "delay", "0" },
+	{ "av1_nvenc", "bf", "0" },
+	{ "av1_nvenc", "forced-idr", "1" },
 	{ "libx265", "x265-params", "log-level=error" }, /* it prints on stderr by itself */
 	{ "libvpx", "deadline", "realtime" },
 	{ "libvpx", "cpu-used", "8" },
@@ -267,6 +287,25 @@ static int set_quality(
 	return 0;
 }
 
+static bool has_users_option(const struct encoder_settings *settings, const char *key)
+{
+	size_t n = strlen(key);
+	for (int64_t i = 0; i < settings->n_options; i++)
+		if (strncmp(settings->option[i], key, n) == 0 && settings->option[i][n] == '=')
+			return true;
+	return false;
+}
+
+/* NVENC's constant quality is none when a bit rate or another rate control is asked for. */
+static bool set_usual_cq(const struct encoder_settings *settings, AVCodecContext *ctx)
+{
+	if (settings->qp >= 0 || !has_private_option(ctx, "cq") || !has_private_option(ctx, "rc"))
+		return false;
+	if (!has_users_option(settings, "rc") && !has_users_option(settings, "b"))
+		av_opt_set(ctx->priv_data, "cq", NVENC_CQ_USUAL, 0);
+	return true;
+}
+
 /*
  * An encoder without a constant quality of its own would fall back on FFmpeg's 200 kbit/s, which is
  * mush for a desktop.
@@ -278,6 +317,8 @@ static void set_usual_quality(const struct encoder_settings *settings, AVCodecCo
 		ctx->bit_rate = settings->bit_rate;
 		return;
 	}
+	if (set_usual_cq(settings, ctx))
+		return;
 	if (settings->crf >= 0 || settings->qp >= 0 || ctx->bit_rate != FFMPEGS_BIT_RATE)
 		return;
 	if (has_private_option(ctx, "crf")) {

@@ -3,7 +3,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "consumer/encoder/choose.h"
 
 enum stream_state {
 	STATE_UNKNOWN, /* the broker has not told of this stream */
@@ -15,10 +18,11 @@ struct source {
 	const struct options *options;
 	source_ending_fn ending;
 	void *ending_data;
-	struct encoder_settings encoder; /* the user's, and what goes with the view */
-	struct sluice *conn;             /* NULL while the broker is waited for */
-	struct sluice_view *view;        /* NULL while the stream is waited for */
-	bool was_subscribed;             /* --wait has done its work, --reconnect decides now */
+	struct choice choice;         /* for the view */
+	char said[CHOICE_TEXT_BYTES]; /* of it, last */
+	struct sluice *conn;          /* NULL while the broker is waited for */
+	struct sluice_view *view;     /* NULL while the stream is waited for */
+	bool was_subscribed;          /* --wait has done its work, --reconnect decides now */
 	enum stream_state state;
 	char why[sizeof(((struct sluice_stream_info *)NULL)->text)]; /* why it waits */
 	struct sluice_view_stats past;                               /* of views that have ended */
@@ -84,17 +88,83 @@ static int connect_to_broker(struct source *s, struct problem *problem)
 	return r < 0 ? problem_set(problem, r, "%s", sluice_error(s->conn)) : 0;
 }
 
+/* 0: it is not there, which subscribing says better. */
+static int find_stream(
+	struct source *s, struct sluice_stream_info *info_out, struct problem *problem)
+{
+	struct sluice_stream_info *infos = NULL;
+	int n = sluice_streams(s->conn, &infos), found = 0;
+	if (n < 0)
+		return problem_set(problem, n, "%s", sluice_error(s->conn));
+	for (int i = 0; i < n && !found; i++) {
+		found = strcmp(infos[i].name, s->options->stream) == 0;
+		if (found)
+			*info_out = infos[i];
+	}
+	free(infos);
+	return found;
+}
+
+/* Who encodes, and what he wants of the broker. */
+static int choose_for_stream(struct source *s, struct problem *problem)
+{
+	const struct encoder_settings *wanted = &s->options->encoder;
+	struct sluice_stream_info info;
+	int found = 0;
+	struct gpu *before = s->choice.gpu; /* an encoder may still be in its context */
+	if (choose_is_auto(wanted->codec) || encoder_is_on_gpu(wanted))
+		found = find_stream(s, &info, problem);
+	s->choice = (struct choice){ 0 };
+	int r = found < 0 ? found : choose(&s->choice, s->options, found ? &info : NULL, problem);
+	if (!s->choice.gpu)
+		s->choice.gpu = before;
+	else
+		gpu_close(before);
+	return r;
+}
+
+static bool is_quiet(const struct source *s)
+{
+	return s->options->quiet;
+}
+
+static void say_choice(struct source *s)
+{
+	const char *text = s->choice.text;
+	enum sluice_memory wanted = s->choice.request.memory;
+	if (!is_quiet(s) && text[0] && strcmp(text, s->said) != 0)
+		fprintf(stderr, "sluice-encode: %s\n", text);
+	snprintf(s->said, sizeof(s->said), "%s", text);
+	if (!is_quiet(s) && sluice_view_memory(s->view) != wanted)
+		fprintf(stderr, "sluice-encode: frames come in host memory: %s\n",
+			sluice_view_note(s->view));
+}
+
+/* Holds that the user did not ask for are no reason to fail: shared ones will do. */
+static int subscribe_with_holds(struct source *s)
+{
+	struct sluice_view_request *request = &s->choice.request;
+	int r = sluice_subscribe(s->conn, s->options->stream, request, &s->view);
+	if (r != -EBUSY || request->reserved_holds == s->options->view.reserved_holds)
+		return r;
+	request->reserved_holds = 0;
+	return sluice_subscribe(s->conn, s->options->stream, request, &s->view);
+}
+
 static int subscribe(struct source *s, struct problem *problem)
 {
 	/* what the watcher tells from here on is newer than the answer */
 	s->state = STATE_UNKNOWN;
-	struct sluice_view_request request = s->options->view;
-	encoder_want(&s->encoder, NULL, &request);
-	int r = sluice_subscribe(s->conn, s->options->stream, &request, &s->view);
+	int r = choose_for_stream(s, problem);
+	if (r < 0)
+		return r;
+	r = subscribe_with_holds(s);
 	if (r < 0)
 		return problem_set(
 			problem, r, "stream \"%s\": %s", s->options->stream, sluice_error(s->conn));
-	s->encoder.holds = request.reserved_holds;
+	bool is_lent = sluice_view_memory(s->view) != SLUICE_MEMORY_HOST;
+	s->choice.encoder.holds = is_lent ? s->choice.request.reserved_holds : 0;
+	say_choice(s);
 	s->was_subscribed = true;
 	return 0;
 }
@@ -128,7 +198,7 @@ int source_create(struct source **source_out, const struct options *options,
 	s->options = options;
 	s->ending = ending;
 	s->ending_data = data;
-	s->encoder = options->encoder;
+	s->choice.encoder = options->encoder;
 	int r = make_progress(s, problem);
 	if (r < 0)
 		return r;
@@ -194,7 +264,7 @@ int source_next(struct source *source, int timeout_ms, struct sluice_frame **fra
 
 const struct encoder_settings *source_encoder(const struct source *source)
 {
-	return &source->encoder;
+	return &source->choice.encoder;
 }
 
 void source_get_stats(const struct source *source, struct sluice_view_stats *stats_out)
@@ -212,6 +282,7 @@ struct source *source_destroy(struct source *source)
 	if (!source)
 		return NULL;
 	drop_connection(source);
+	choice_finish(&source->choice);
 	free(source);
 	return NULL;
 }

@@ -25,6 +25,7 @@ struct stats_speed {
 enum { STATS_TEXT_MAX = 512 /* bytes of a line, with the NUL */ };
 
 struct stats {
+	const char *codec; /* [borrow] its name */
 	uint64_t frames;   /* encoded, repeated ones not counted */
 	uint64_t repeated; /* of a picture that is in the file already */
 	uint64_t unused;   /* with --cfr: pictures that came and no frame shows */

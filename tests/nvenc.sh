@@ -1,0 +1,68 @@
+# For tests/test_encode_gpu.sh and tests/test_nvenc_real.sh: sluice-encode over the double of NVENC, and
+# what came of it. The one that includes it sets broker, encode, check and fake_nvenc, and libraries: what
+# LD_LIBRARY_PATH is for the encoder. shellcheck shell=bash
+# shellcheck disable=SC2154
+
+tmp=$(mktemp -d)
+export SLUICE_SOCKET=$tmp/s
+export FAKE_NVENC_LOG=$tmp/nvenc
+pid=
+trap 'kill -9 $pid 2>/dev/null; rm -rf "$tmp"' EXIT
+
+fail() {
+	echo "FAIL $*"
+	cat "$tmp/out" "$tmp/nvenc" "$tmp/log" 2>/dev/null
+	exit 1
+}
+
+# start OPTIONS...: the broker, until it listens.
+start() {
+	rm -f "$SLUICE_SOCKET"
+	"$broker" --socket "$SLUICE_SOCKET" "$@" 2>"$tmp/log" &
+	pid=$!
+	for _ in $(seq 200); do
+		grep -q "listening on" "$tmp/log" && break
+		kill -0 $pid 2>/dev/null || break
+		sleep 0.05
+	done
+}
+
+stop() {
+	kill $pid
+	wait $pid || fail "the broker ended with status $?"
+}
+
+# encode STATUS ARGUMENTS...: with an empty log.
+encode() {
+	local status=$1
+	shift
+	rm -f "$FAKE_NVENC_LOG" "$tmp/cuda"
+	LD_LIBRARY_PATH=$libraries FAKE_CUDA_LOG=$tmp/cuda timeout 60 "$encode" "$@" >"$tmp/out" 2>&1
+	local is=$?
+	[ $is = "$status" ] || fail "$*: exit status $is, not $status"
+}
+
+# says NAME TEXT: the last run said it.
+says() {
+	grep -qF -e "$2" "$tmp/out" || fail "$1: it does not say \"$2\""
+	echo "ok   $1"
+}
+
+# holds NAME TEXT: NVENC's log has it, and neither log a misuse.
+holds() {
+	grep -q "^summary .* misuses=0$" "$FAKE_NVENC_LOG" || fail "$1: the contract was broken"
+	if [ -f "$tmp/cuda" ]; then
+		grep -q "^summary .* misuses=0$" "$tmp/cuda" || fail "$1: CUDA: $(cat "$tmp/cuda")"
+	fi
+	grep -qE -e "$2" "$FAKE_NVENC_LOG" || fail "$1: \"$2\" is not in the log"
+	echo "ok   $1"
+}
+
+# pictures NAME FILE N SIZE: so many, each with the stamp that follows on the last one's.
+pictures() {
+	local is
+	is=$("$check" "$2")
+	[[ $is == "frames=$3 damaged=0 jumps=0 repeats=0 "*" monotonic=1 size=$4" ]] ||
+		fail "$1: $2 has $is"
+	echo "ok   $1"
+}

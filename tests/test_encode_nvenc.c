@@ -1,0 +1,562 @@
+/*
+ * NVENC fed with frames in GPU memory, against the contract: libavcodec's h264_nvenc over
+ * tests/fake_nvenc and tests/fake_cuda. The frames are this test's own, as a broker would lend them.
+ */
+#include <dlfcn.h>
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <ffnvcodec/dynlink_loader.h>
+#include <libavcodec/avcodec.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/format.h"
+#include "consumer/encoder/avlog.h"
+#include "consumer/encoder/encoder.h"
+#include "tests/test.h"
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+enum { WIDTH = 64, HEIGHT = 48, SLOTS = 8, LOG_BYTES = 65536, MANY = 10000, SOME = 40 };
+
+static struct problem problem;
+
+/* --- What a broker lends ----------------------------------------------------------------------*/
+
+struct slot {
+	CUdeviceptr ptr;
+	struct sluice_frame frame;
+	bool is_held;
+};
+
+struct pool {
+	struct video_format format;
+	struct slot slot[SLOTS];
+	uint64_t generation;
+	unsigned next;
+};
+
+static CudaFunctions *cu;
+static CUcontext context;
+static unsigned n_held, n_held_most;
+static bool is_revoked;
+
+bool sluice_frame_valid(const struct sluice_frame *frame)
+{
+	return !is_revoked;
+}
+
+void sluice_frame_release(struct sluice_frame *frame)
+{
+	struct slot *slot = (struct slot *)((char *)frame - offsetof(struct slot, frame));
+	CHECK(slot->is_held);
+	slot->is_held = false;
+	n_held--;
+}
+
+char *sluice_fourcc_name(uint32_t fourcc, char buf[8])
+{
+	memcpy(buf, &fourcc, 4);
+	buf[4] = 0;
+	return buf;
+}
+
+static void open_gpu(void)
+{
+	/* known under these names from here on, to FFmpeg's loader too */
+	CHECK(dlopen(FAKE_CUDA, RTLD_NOW) && dlopen(FAKE_NVENC, RTLD_NOW));
+	avlog_install(false);
+	CHECK_EQ(cuda_load_functions(&cu, NULL), 0);
+	CHECK_EQ(cu->cuInit(0), 0);
+	CHECK_EQ(cu->cuCtxCreate(&context, 0, 0), 0);
+}
+
+static void close_gpu(void)
+{
+	CHECK_EQ(n_held, 0);
+	CHECK_EQ(cu->cuCtxDestroy(context), 0);
+	cuda_free_functions(&cu);
+}
+
+static void fill_pool(struct pool *pool, const struct video_format *format, uint64_t generation)
+{
+	*pool = (struct pool){ .format = *format, .generation = generation };
+	for (unsigned i = 0; i < SLOTS; i++)
+		CHECK_EQ(cu->cuMemAlloc(&pool->slot[i].ptr, format->size_bytes), 0);
+}
+
+static struct pool open_pool(uint32_t fourcc, uint64_t generation)
+{
+	struct pool pool;
+	struct video_format format;
+	CHECK_EQ(format_layout(fourcc, WIDTH, HEIGHT, &format), 0);
+	fill_pool(&pool, &format, generation);
+	return pool;
+}
+
+static void close_pool(struct pool *pool)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		CHECK_EQ(cu->cuMemFree(pool->slot[i].ptr), 0);
+}
+
+/* Each picture is of one grey, which says which it is. */
+static int grey_of(unsigned number)
+{
+	return 20 + (int)(number * 37 % 200);
+}
+
+static struct sluice_frame *lend(struct pool *pool, unsigned number)
+{
+	static uint8_t pixels[1 << 16];
+	const struct video_format *format = &pool->format;
+	struct slot *slot = &pool->slot[pool->next++ % SLOTS];
+	CHECK(!slot->is_held && format->size_bytes <= sizeof(pixels));
+	bool is_yuv = format->n_planes > 1;
+	memset(pixels, is_yuv ? 128 : grey_of(number), sizeof(pixels));
+	if (is_yuv)
+		memset(pixels, grey_of(number), (size_t)format->stride[0] * format->height);
+	CHECK_EQ(cu->cuMemcpyHtoD(slot->ptr, pixels, format->size_bytes), 0);
+	slot->frame = (struct sluice_frame){
+		.n_planes = format->n_planes,
+		.fourcc = format->fourcc,
+		.width = format->width,
+		.height = format->height,
+		.size_bytes = format->size_bytes,
+		.generation = pool->generation,
+		.seq = number,
+		.memory = SLUICE_MEMORY_CUDA,
+		.cuda = { slot->ptr, context },
+	};
+	for (unsigned p = 0; p < format->n_planes; p++) {
+		slot->frame.stride[p] = format->stride[p];
+		slot->frame.offset[p] = format->offset[p];
+	}
+	slot->is_held = true;
+	n_held++;
+	n_held_most = n_held > n_held_most ? n_held : n_held_most;
+	return &slot->frame;
+}
+
+/* --- What comes out ---------------------------------------------------------------------------*/
+
+static struct {
+	AVCodecContext *decoder;
+	AVPacket *packet;
+	AVFrame *frame;
+	bool is_rgb;
+	unsigned n;
+} out;
+
+static void open_decoder(bool is_rgb)
+{
+	out.decoder = avcodec_alloc_context3(avcodec_find_decoder(AV_CODEC_ID_H264));
+	out.packet = av_packet_alloc();
+	out.frame = av_frame_alloc();
+	out.is_rgb = is_rgb;
+	out.n = 0;
+	CHECK(out.decoder && out.packet && out.frame);
+	out.decoder->flags |= AV_CODEC_FLAG_LOW_DELAY;
+	out.decoder->thread_count = 1;
+	CHECK_EQ(avcodec_open2(out.decoder, NULL, NULL), 0);
+}
+
+static void check_decoded(void)
+{
+	while (avcodec_receive_frame(out.decoder, out.frame) == 0) {
+		int grey = grey_of((unsigned)out.frame->pts);
+		int luma = out.is_rgb ? 16 + grey * 219 / 255 : grey;
+		int seen = out.frame->data[0][(HEIGHT / 2) * out.frame->linesize[0] + WIDTH / 2];
+		if (abs(seen - luma) > 4)
+			test_fail(__FILE__, __LINE__, "picture %d has luma %d, not %d",
+				(int)out.frame->pts, seen, luma);
+		CHECK(abs(out.frame->data[1][0] - 128) <= 2 &&
+			abs(out.frame->data[2][0] - 128) <= 2);
+		out.n++;
+	}
+}
+
+static void decode_ready(struct encoder *encoder)
+{
+	int r;
+	while ((r = encoder_receive(encoder, out.packet, &problem)) == 1) {
+		CHECK_EQ(avcodec_send_packet(out.decoder, out.packet), 0);
+		check_decoded();
+		av_packet_unref(out.packet);
+	}
+	CHECK_EQ(r, 0);
+}
+
+static void close_decoder(unsigned n)
+{
+	avcodec_send_packet(out.decoder, NULL);
+	check_decoded();
+	CHECK_EQ(out.n, n);
+	avcodec_free_context(&out.decoder);
+	av_packet_free(&out.packet);
+	av_frame_free(&out.frame);
+}
+
+static const struct encoder_settings usual = {
+	.codec = "h264_nvenc", .crf = -1, .qp = -1, .gop = -1, .holds = 2
+};
+
+static struct encoder *open_encoder(
+	const struct pool *pool, const struct encoder_settings *settings)
+{
+	struct encoder *encoder = NULL;
+	const struct picture_format format = {
+		.fourcc = pool->format.fourcc,
+		.width = pool->format.width,
+		.height = pool->format.height,
+		.primaries = 1,
+		.transfer = 13,
+		.memory = SLUICE_MEMORY_CUDA,
+		.cuda_context = context,
+	};
+	if (encoder_open(&encoder, settings, &format, 0, &problem) < 0)
+		test_fail(__FILE__, __LINE__, "%s", problem.text);
+	open_decoder(pool->format.n_planes == 1);
+	return encoder;
+}
+
+static void encode(struct encoder *encoder, struct pool *pool, unsigned number)
+{
+	if (encoder_load(encoder, lend(pool, number), &problem) < 0 ||
+		encoder_encode(encoder, number, &problem) < 0)
+		test_fail(__FILE__, __LINE__, "%s", problem.text);
+	decode_ready(encoder);
+}
+
+static void finish(struct encoder *encoder, unsigned n)
+{
+	CHECK_EQ(encoder_drain(encoder, &problem), 0);
+	decode_ready(encoder);
+	encoder_destroy(encoder);
+	CHECK_EQ(n_held, 0);
+	close_decoder(n);
+}
+
+/* --- What both doubles wrote ------------------------------------------------------------------*/
+
+static char *read_file(const char *path, char *text)
+{
+	FILE *file = fopen(path, "re");
+	size_t n = file ? fread(text, 1, LOG_BYTES - 1, file) : 0;
+	text[n] = 0;
+	if (file)
+		fclose(file);
+	return text;
+}
+
+/* fn in a process of its own. [lend] NVENC's log */
+static const char *log_of(void (*fn)(void), const char *fail)
+{
+	static char text[LOG_BYTES], cuda_text[LOG_BYTES];
+	char nvenc[128], cuda[128];
+	snprintf(nvenc, sizeof(nvenc), "%s/nvenc.log", test_tmpdir());
+	snprintf(cuda, sizeof(cuda), "%s/cuda.log", test_tmpdir());
+	unlink(nvenc);
+	unlink(cuda);
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		setenv("FAKE_NVENC_LOG", nvenc, 1);
+		setenv("FAKE_CUDA_LOG", cuda, 1);
+		setenv("FAKE_NVENC_FAIL", fail, 1);
+		fn();
+		exit(0);
+	}
+	int status = -1;
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	if (!strstr(read_file(cuda, cuda_text), " misuses=0\n"))
+		test_fail(__FILE__, __LINE__, "CUDA: %s", cuda_text);
+	return read_file(nvenc, text);
+}
+
+static void expect(const char *log, const char *text)
+{
+	if (!strstr(log, text))
+		test_fail(__FILE__, __LINE__, "\"%s\" is not in:\n%s", text, log);
+}
+
+/* --- Without a copy ---------------------------------------------------------------------------*/
+
+static void encode_many(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	for (unsigned i = 0; i < MANY; i++) {
+		encode(encoder, &pool, i);
+		CHECK_EQ(n_held, 1); /* for encoding it again */
+	}
+	CHECK_EQ(n_held_most, 2);
+	CHECK_STR(encoder_note(encoder), "");
+	finish(encoder, MANY);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(ten_thousand_frames_register_each_slot_once)
+{
+	const char *log = log_of(encode_many, "");
+	expect(log, " registered=8 pointers=8 unregistered=8 mapped=10000 unmapped=10000 "
+		    "encoded=10000 locked=10000 unlocked=10000 reconfigured=0 kept=1 misuses=0\n");
+	expect(log, "sessions=1 destroyed=1 ");
+}
+
+static const uint32_t formats[] = { DRM_FORMAT_ARGB8888, DRM_FORMAT_XBGR8888, DRM_FORMAT_ABGR8888,
+	DRM_FORMAT_NV12 };
+
+static void encode_formats(void)
+{
+	open_gpu();
+	for (size_t i = 0; i < N(formats); i++) {
+		struct pool pool = open_pool(formats[i], 1);
+		struct encoder *encoder = open_encoder(&pool, &usual);
+		for (unsigned n = 0; n < SOME; n++)
+			encode(encoder, &pool, n);
+		CHECK_STR(encoder_note(encoder), "");
+		finish(encoder, SOME);
+		close_pool(&pool);
+	}
+	close_gpu();
+}
+
+TEST(each_form_that_nvenc_reads_goes_in_as_it_is)
+{
+	expect(log_of(encode_formats, ""), " registered=32 pointers=32 unregistered=32 ");
+}
+
+/* Memory goes when the first frame of other memory was loaded, as libsluice has it. */
+static void encode_generations(void)
+{
+	open_gpu();
+	struct pool pools[4];
+	pools[0] = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pools[0], &usual);
+	unsigned n = 0;
+	for (unsigned g = 0; g + 1 < N(pools); g++) {
+		for (unsigned i = 0; i < SOME; i++)
+			encode(encoder, &pools[g], n++);
+		pools[g + 1] = open_pool(DRM_FORMAT_XRGB8888, g + 2);
+		encode(encoder, &pools[g + 1], n++);
+		close_pool(&pools[g]);
+	}
+	finish(encoder, n);
+	close_pool(&pools[N(pools) - 1]);
+	close_gpu();
+}
+
+TEST(memory_is_unregistered_before_it_goes)
+{
+	const char *log = log_of(encode_generations, "");
+	expect(log, " misuses=0\n");
+	expect(log, "sessions=4 destroyed=4 registered=25 pointers=25 unregistered=25 ");
+}
+
+static void encode_still(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	encode(encoder, &pool, 0);
+	CHECK_EQ(encoder_let_go(encoder, &problem), 0);
+	CHECK_EQ(n_held, 0);
+	/* another picture in its place must not show */
+	sluice_frame_release(lend(&pool, 7));
+	pool.next = 0;
+	sluice_frame_release(lend(&pool, 8));
+	CHECK_EQ(encoder_encode(encoder, 200, &problem), 0); /* the same grey as 0 */
+	decode_ready(encoder);
+	encode(encoder, &pool, 201);
+	CHECK_EQ(encoder_forget(encoder, &problem), 0);
+	CHECK_EQ(n_held, 0);
+	close_pool(&pool);
+	CHECK_EQ(encoder_encode(encoder, 401, &problem), 0); /* the same grey as 201 */
+	decode_ready(encoder);
+	finish(encoder, 4);
+	close_gpu();
+}
+
+TEST(a_picture_that_is_let_go_of_can_be_encoded_again)
+{
+	expect(log_of(encode_still, ""), " misuses=0\n");
+}
+
+/* --- With a copy ------------------------------------------------------------------------------*/
+
+/* Every frame is given back at once, and why is said. */
+static void check_copying(
+	struct pool *pool, const struct encoder_settings *settings, const char *why)
+{
+	struct encoder *encoder = open_encoder(pool, settings);
+	for (unsigned i = 0; i < SOME; i++) {
+		CHECK_EQ(encoder_load(encoder, lend(pool, i), &problem), 0);
+		CHECK_EQ(n_held, 0);
+		CHECK_EQ(encoder_encode(encoder, i, &problem), 0);
+		decode_ready(encoder);
+	}
+	CHECK(strstr(encoder_note(encoder), "copied once on the GPU"));
+	if (!strstr(encoder_note(encoder), why))
+		test_fail(
+			__FILE__, __LINE__, "\"%s\" is not in \"%s\"", why, encoder_note(encoder));
+	finish(encoder, SOME);
+}
+
+static const struct {
+	const char *option;
+	unsigned holds;
+	const char *why;
+} copying[] = {
+	{ "bf=2", 2, "B-frames" },
+	{ "delay=4", 2, "delay" },
+	{ "rc-lookahead=8", 2, "lookahead" },
+	{ "preset=p4", 0, "without reserved holds" },
+	{ "preset=p4", 1, "one reserved hold is not enough" },
+};
+
+static void encode_copies(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	for (size_t i = 0; i < N(copying); i++) {
+		struct encoder_settings settings = usual;
+		settings.option[settings.n_options++] = copying[i].option;
+		settings.holds = copying[i].holds;
+		check_copying(&pool, &settings, copying[i].why);
+	}
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(pictures_that_cannot_be_lent_are_copied_and_that_is_said)
+{
+	expect(log_of(encode_copies, ""), " misuses=0\n");
+}
+
+/* The chroma of planar YUV, which NVENC reads the other way round, and planes that lie apart. */
+static void encode_other_planes(void)
+{
+	open_gpu();
+	struct pool planar = open_pool(DRM_FORMAT_YUV420, 1), apart;
+	check_copying(&planar, &usual, "its planes lie otherwise");
+	struct video_format format = planar.format;
+	close_pool(&planar);
+	CHECK_EQ(format_layout(DRM_FORMAT_NV12, WIDTH, HEIGHT, &format), 0);
+	format.offset[1] += 4096;
+	format.size_bytes += 4096;
+	fill_pool(&apart, &format, 2);
+	check_copying(&apart, &usual, "its planes lie otherwise");
+	close_pool(&apart);
+	close_gpu();
+}
+
+TEST(planes_that_lie_otherwise_are_copied_and_that_is_said)
+{
+	expect(log_of(encode_other_planes, ""), " misuses=0\n");
+}
+
+static void encode_revoked(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder_settings settings = usual;
+	settings.holds = 0;
+	struct encoder *encoder = open_encoder(&pool, &settings);
+	encode(encoder, &pool, 0);
+	is_revoked = true;
+	CHECK_EQ(encoder_load(encoder, lend(&pool, 7), &problem), -ESTALE);
+	is_revoked = false;
+	CHECK_EQ(n_held, 0);
+	CHECK_EQ(encoder_encode(encoder, 200, &problem), 0); /* the same grey as 0 */
+	decode_ready(encoder);
+	finish(encoder, 2);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(a_frame_that_was_taken_back_while_it_was_copied_is_not_encoded)
+{
+	expect(log_of(encode_revoked, ""), " misuses=0\n");
+}
+
+/* --- What fails -------------------------------------------------------------------------------*/
+
+static const struct {
+	const char *fail, *says;
+	bool at_open;
+} failures[] = {
+	{ "nvEncOpenEncodeSessionEx=2", "unsupported device", true },
+	{ "nvEncInitializeEncoder=15", "InitializeEncoder failed", true },
+	{ "nvEncCreateBitstreamBuffer=10@2", "CreateBitstreamBuffer failed: out of memory", true },
+	{ "nvEncRegisterResource=23@3", "registering an input resource", false },
+	{ "nvEncMapInputResource=16@3", "mapping an input resource: map failed", false },
+	{ "nvEncEncodePicture=20@3", "EncodePicture failed!", false },
+	{ "nvEncLockBitstream=20@3", "locking bitstream buffer", false },
+};
+
+static const char *expected;
+
+static void fail_at_open(void)
+{
+	open_gpu();
+	struct encoder *encoder = NULL;
+	const struct picture_format format = { .fourcc = DRM_FORMAT_XRGB8888,
+		.width = WIDTH,
+		.height = HEIGHT,
+		.memory = SLUICE_MEMORY_CUDA,
+		.cuda_context = context };
+	CHECK(encoder_open(&encoder, &usual, &format, 0, &problem) < 0);
+	expect(problem.text, expected);
+	close_gpu();
+}
+
+static void fail_at_work(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	encode(encoder, &pool, 0);
+	encode(encoder, &pool, 1);
+	CHECK_EQ(encoder_load(encoder, lend(&pool, 2), &problem), 0);
+	CHECK(encoder_encode(encoder, 2, &problem) < 0);
+	expect(problem.text, expected);
+	encoder_destroy(encoder);
+	close_decoder(2);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(what_fails_is_said_and_nothing_stays)
+{
+	for (size_t i = 0; i < N(failures); i++) {
+		expected = failures[i].says;
+		const char *log =
+			log_of(failures[i].at_open ? fail_at_open : fail_at_work, failures[i].fail);
+		CHECK_ROW(strstr(log, " misuses=0\n"), failures[i].fail);
+	}
+}
+
+static void want(void)
+{
+	struct sluice_view_request request = { 0 }, shared = { .max_holds = 4 };
+	struct sluice_stream_info info = { .fourcc = DRM_FORMAT_XRGB8888 };
+	encoder_want(&usual, &info, &request);
+	CHECK(request.memory == SLUICE_MEMORY_CUDA && request.reserved_holds == 2);
+	CHECK_EQ(request.fourcc, 0);
+	info.fourcc = DRM_FORMAT_YUYV;
+	encoder_want(&usual, &info, &shared);
+	CHECK(shared.reserved_holds == 0 && shared.max_holds == 4);
+	CHECK_EQ(shared.fourcc, DRM_FORMAT_NV12);
+}
+
+TEST(it_wants_gpu_memory_that_is_reserved_in_a_form_that_nvenc_reads)
+{
+	want();
+}
