@@ -187,6 +187,9 @@ static int play(struct sluice *c, const struct fake_step *s)
 	case FAKE_BACK:
 		c->pts_ns -= FAKE_FRAME_NS + s->n * NS_PER_MS;
 		break;
+	case FAKE_LEAP:
+		c->pts_ns += s->n * NS_PER_MS;
+		break;
 	case FAKE_OLD:
 		c->late_ns = s->n * NS_PER_MS;
 		break;

@@ -16,6 +16,7 @@ enum fake_kind {
 	FAKE_FORMAT,      /* from here on: fourcc, width, height; a new generation */
 	FAKE_SKIP,        /* n numbers are not sent */
 	FAKE_BACK,        /* the next frame's time is n ms before the last one's */
+	FAKE_LEAP,        /* the next frame's time is n ms later than it should be */
 	FAKE_OLD,         /* the next frame comes n ms late: it is of a picture that stands still */
 	FAKE_AGAIN,       /* the last frame is sent once more */
 	FAKE_STILL,       /* nothing comes for n ms of real time */

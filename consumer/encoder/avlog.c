@@ -13,20 +13,53 @@ enum { LINE_MAX_BYTES = 400, ERRNO_MAX = 4095 };
 
 /* Encoders log from threads of their own. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char first_error[LINE_MAX_BYTES];
 
-__attribute__((format(printf, 3, 0))) static void keep_first_error(
+/* The first of each kind. */
+struct said {
+	char error[LINE_MAX_BYTES];
+	char complaint[LINE_MAX_BYTES];
+};
+
+static struct said shared;
+static _Thread_local struct said own;
+static _Thread_local bool is_apart;
+
+static struct said *said(void)
+{
+	return is_apart ? &own : &shared;
+}
+
+/* How warnings begin of which the user would want to hear. */
+static bool is_complaint(int level, const char *fmt)
+{
+	static const char *const beginnings[] = { "Error parsing option", "Unknown option",
+		"Invalid value for" };
+	for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++)
+		if (level == AV_LOG_WARNING &&
+			strncmp(fmt, beginnings[i], strlen(beginnings[i])) == 0)
+			return true;
+	return false;
+}
+
+void avlog_keep_apart(void)
+{
+	is_apart = true;
+}
+
+__attribute__((format(printf, 3, 0))) static void keep_first(
 	void *object, int level, const char *fmt, va_list args)
 {
-	if (level > AV_LOG_ERROR)
+	bool complains = is_complaint(level, fmt);
+	if (level > AV_LOG_ERROR && !complains)
 		return;
 	pthread_mutex_lock(&lock);
-	if (!first_error[0]) {
-		vsnprintf(first_error, sizeof(first_error), fmt, args);
-		size_t n = strcspn(first_error, "\r\n");
-		while (n > 0 && (first_error[n - 1] == '.' || first_error[n - 1] == ' '))
+	char *first = complains ? said()->complaint : said()->error;
+	if (!first[0]) {
+		vsnprintf(first, LINE_MAX_BYTES, fmt, args);
+		size_t n = strcspn(first, "\r\n");
+		while (n > 0 && (first[n - 1] == '.' || first[n - 1] == ' '))
 			n--;
-		first_error[n] = 0;
+		first[n] = 0;
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -36,7 +69,7 @@ __attribute__((format(printf, 3, 0))) static void keep_and_print(
 {
 	va_list again;
 	va_copy(again, args);
-	keep_first_error(object, level, fmt, again);
+	keep_first(object, level, fmt, again);
 	va_end(again);
 	av_log_default_callback(object, level, fmt, args);
 }
@@ -47,14 +80,25 @@ void avlog_install(bool verbose)
 	/* SVT-AV1 prints by itself, and hears of nothing else: errors only */
 	if (!verbose)
 		setenv("SVT_LOG", "1", 0);
-	av_log_set_callback(verbose ? keep_and_print : keep_first_error);
+	av_log_set_callback(verbose ? keep_and_print : keep_first);
 }
 
 void avlog_forget(void)
 {
 	pthread_mutex_lock(&lock);
-	first_error[0] = 0;
+	said()->error[0] = said()->complaint[0] = 0;
 	pthread_mutex_unlock(&lock);
+}
+
+bool avlog_has_complaint(struct problem *problem, const char *codec)
+{
+	char text[LINE_MAX_BYTES];
+	pthread_mutex_lock(&lock);
+	snprintf(text, sizeof(text), "%s", said()->complaint);
+	pthread_mutex_unlock(&lock);
+	if (text[0])
+		problem_set(problem, 0, "%s: %s", codec, text);
+	return text[0];
 }
 
 int avlog_problem(struct problem *problem, int averror, const char *fmt, ...)
@@ -65,7 +109,7 @@ int avlog_problem(struct problem *problem, int averror, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, args);
 	va_end(args);
 	pthread_mutex_lock(&lock);
-	snprintf(reason, sizeof(reason), "%s", first_error);
+	snprintf(reason, sizeof(reason), "%s", said()->error);
 	pthread_mutex_unlock(&lock);
 	if (!reason[0])
 		av_strerror(averror, reason, sizeof(reason));

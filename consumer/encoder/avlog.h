@@ -11,8 +11,22 @@
 /* Take over FFmpeg's log. verbose: print all of it on stderr. */
 void avlog_install(bool verbose);
 
+/*
+ * Keep what this thread's own calls say to itself: another thread's avlog_forget() does not touch
+ * it, and its failures are not explained by it.
+ */
+void avlog_keep_apart(void);
+
 /* Before a call whose failure shall be explained: what was said so far is forgotten. */
 void avlog_forget(void);
+
+/**
+ * Has a codec warned since avlog_forget() that it does not understand one of its options? It goes on
+ * without it then, which is not what the user asked for.
+ *
+ * Returns false, or true with what it said as the sentence.
+ */
+bool avlog_has_complaint(struct problem *problem, const char *codec);
 
 /**
  * "WHAT: REASON", where the reason is what FFmpeg said since avlog_forget(), or else what the

@@ -2,14 +2,14 @@
 
 #include <errno.h>
 #include <libavutil/pixdesc.h>
+#include <limits.h>
 #include <string.h>
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/settings.h"
 
 enum {
-	TICKS_HZ = 90000,   /* MPEG's clock: a video time stamp of every container fits it */
-	KEY_INTERVAL_S = 1, /* what is lost at most when the process is killed */
+	TICKS_HZ = 90000, /* MPEG's clock: a video time stamp of every container fits it */
 };
 
 /* What codec_open() was called with. */
@@ -44,15 +44,23 @@ static bool wants_even_sides(const AVCodecContext *ctx)
 	return converts_rgb(ctx) || (lossy && (desc->log2_chroma_w > 0 || desc->log2_chroma_h > 0));
 }
 
+/* Encoders that only say "bad parameter", in messages that cannot be caught. */
+static int least_side(const AVCodec *codec)
+{
+	return strcmp(codec->name, "libsvtav1") == 0 ? 64 : 1;
+}
+
 static int set_size(
 	AVCodecContext *ctx, const struct picture_format *format, struct problem *problem)
 {
 	uint32_t mask = wants_even_sides(ctx) ? ~1u : ~0u;
 	ctx->width = (int)(format->width & mask);
 	ctx->height = (int)(format->height & mask);
-	if (ctx->width > 0 && ctx->height > 0)
+	int least = least_side(ctx->codec);
+	if (ctx->width >= least && ctx->height >= least)
 		return 0;
-	return problem_set(problem, -EOPNOTSUPP, "pictures of %ux%u are too small for %s",
+	return problem_set(problem, -EOPNOTSUPP,
+		"pictures of %ux%u are too small for %s: choose another codec or a larger --size",
 		format->width, format->height, ctx->codec->name);
 }
 
@@ -102,13 +110,14 @@ static int open_with(struct codec *c, const struct request *request, AVRational 
 	if (r < 0)
 		return r;
 	c->ctx->time_base = time_base;
-	const AVCodec *codec = c->ctx->codec; /* the context forgets it when this fails */
+	/* the context forgets them when this fails */
+	const AVCodec *codec = c->ctx->codec;
+	int width = c->ctx->width, height = c->ctx->height;
 	avlog_forget();
 	r = avcodec_open2(c->ctx, codec, NULL);
 	if (r == 0)
 		return 0;
-	r = avlog_problem(problem, r, "%s cannot be opened for %dx%d", codec->name, c->ctx->width,
-		c->ctx->height);
+	r = avlog_problem(problem, r, "%s cannot be opened for %dx%d", codec->name, width, height);
 	avcodec_free_context(&c->ctx);
 	return r;
 }
@@ -124,7 +133,6 @@ int codec_open(struct codec *codec, const struct encoder_settings *settings,
 	const struct request request = { settings, format, flags, prepare_fn, data };
 	AVRational frame = av_inv_q(settings_rate(settings));
 	codec->rate = settings->rate;
-	codec->keys_by_time = settings->gop < 0;
 	if (flags & ENCODER_CONSTANT_RATE)
 		return open_with(codec, &request, frame, problem);
 	struct problem coarse;
@@ -160,18 +168,48 @@ void codec_label(const struct codec *codec, AVFrame *picture)
 
 static void mark_key(struct codec *c, AVFrame *picture)
 {
-	picture->pict_type = AV_PICTURE_TYPE_NONE;
-	if (!c->keys_by_time || picture->pts < c->next_key)
-		return;
-	picture->pict_type = AV_PICTURE_TYPE_I;
-	/* on a grid of seconds, or the delay until the next frame would add up */
-	int64_t interval = (int64_t)(KEY_INTERVAL_S / av_q2d(c->ctx->time_base));
-	c->next_key = (picture->pts / interval + 1) * interval;
+	picture->pict_type = c->wants_key ? AV_PICTURE_TYPE_I : AV_PICTURE_TYPE_NONE;
+	c->wants_key = false;
 }
 
 static int failed(const struct codec *c, int averror, struct problem *problem)
 {
 	return avlog_problem(problem, averror, "%s failed", c->ctx->codec->name);
+}
+
+void codec_request_key(struct codec *codec)
+{
+	codec->wants_key = true;
+}
+
+/* libavcodec has no general way: these look at their context again with each picture. */
+static bool takes_another_bit_rate(const AVCodec *codec)
+{
+	return strncmp(codec->name, "libx264", strlen("libx264")) == 0 ||
+	       strstr(codec->name, "_nvenc");
+}
+
+int codec_set_bit_rate(struct codec *codec, int64_t bit_rate, struct problem *problem)
+{
+	AVCodecContext *ctx = codec->ctx;
+	if (!ctx)
+		return problem_set(problem, -ENODEV, "the encoder is not open now");
+	if (!takes_another_bit_rate(ctx->codec))
+		return problem_set(problem, -EOPNOTSUPP,
+			"%s cannot change its bit rate while it runs (libx264 and NVENC can)",
+			ctx->codec->name);
+	if (ctx->bit_rate <= 0 || ctx->rc_max_rate <= 0)
+		return problem_set(problem, -EOPNOTSUPP,
+			"%s was opened for a constant quality: start it with -b to change the bit "
+			"rate later",
+			ctx->codec->name);
+	/* the limits keep their proportion */
+	double factor = (double)bit_rate / (double)ctx->bit_rate;
+	double buffer = ctx->rc_buffer_size * factor;
+	ctx->rc_max_rate = (int64_t)((double)ctx->rc_max_rate * factor);
+	ctx->rc_buffer_size = buffer < INT_MAX ? (int)buffer : INT_MAX;
+	ctx->bit_rate = bit_rate;
+	return 0;
 }
 
 int codec_encode(struct codec *codec, AVFrame *picture, int64_t ticks, struct problem *problem)

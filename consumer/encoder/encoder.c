@@ -61,7 +61,9 @@ int encoder_open(struct encoder **encoder_out, const struct encoder_settings *se
 			format->memory == SLUICE_MEMORY_HOST ? "host" : "the GPU's");
 	if (pixel_format_of(format->fourcc) == AV_PIX_FMT_NONE) {
 		char name[8];
-		return problem_set(problem, -EOPNOTSUPP, "frames of format %s cannot be read",
+		return problem_set(problem, -EOPNOTSUPP,
+			"frames of format %s cannot be read: --format NV12 (or P010) asks the broker for "
+			"others",
 			sluice_fourcc_name(format->fourcc, name));
 	}
 	return backend->open(encoder_out, settings, format, flags, problem);
@@ -107,6 +109,20 @@ int encoder_load(struct encoder *encoder, struct sluice_frame *frame, struct pro
 int encoder_let_go(struct encoder *encoder, struct problem *problem)
 {
 	return encoder->backend->let_go ? encoder->backend->let_go(encoder, problem) : 0;
+}
+
+void encoder_request_key(struct encoder *encoder)
+{
+	if (encoder->backend->request_key)
+		encoder->backend->request_key(encoder);
+}
+
+int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
+{
+	if (encoder->backend->set_bit_rate)
+		return encoder->backend->set_bit_rate(encoder, bit_rate, problem);
+	return problem_set(problem, -EOPNOTSUPP,
+		"this encoder has a constant quality and no bit rate to change");
 }
 
 int encoder_forget(struct encoder *encoder, struct problem *problem)

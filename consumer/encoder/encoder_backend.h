@@ -37,6 +37,9 @@ struct encoder_backend {
 	int (*load)(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem);
 	int (*let_go)(struct encoder *encoder, struct problem *problem); /* NULL: it keeps none */
 	int (*forget)(struct encoder *encoder, struct problem *problem); /* NULL: let_go() does */
+	void (*request_key)(struct encoder *encoder); /* NULL: each picture is one */
+	int (*set_bit_rate)(struct encoder *encoder, int64_t bit_rate,
+		struct problem *problem); /* NULL: it cannot */
 	int (*encode)(struct encoder *encoder, int64_t ticks, struct problem *problem);
 	int (*drain)(struct encoder *encoder, struct problem *problem);
 	int (*receive)(struct encoder *encoder, AVPacket *packet, struct problem *problem);

@@ -455,6 +455,16 @@ static bool is_open(const struct nvenc *e)
 	return e->codec.ctx != NULL;
 }
 
+static void nvenc_request_key(struct encoder *encoder)
+{
+	codec_request_key(&of(encoder)->codec);
+}
+
+static int nvenc_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
+{
+	return codec_set_bit_rate(&of(encoder)->codec, bit_rate, problem);
+}
+
 static int nvenc_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)
 {
 	struct nvenc *e = of(encoder);
@@ -506,6 +516,8 @@ const struct encoder_backend encoder_nvenc = {
 	.load = nvenc_load,
 	.let_go = nvenc_let_go,
 	.forget = nvenc_forget,
+	.request_key = nvenc_request_key,
+	.set_bit_rate = nvenc_set_bit_rate,
 	.encode = nvenc_encode,
 	.drain = nvenc_drain,
 	.receive = nvenc_receive,

@@ -3,6 +3,7 @@
 #include <libavutil/imgutils.h>
 #include <string.h>
 
+#include "consumer/encoder/avlog.h"
 #include "consumer/encoder/codec.h"
 #include "consumer/encoder/encoder_backend.h"
 
@@ -75,11 +76,13 @@ static int software_check(const struct encoder_settings *settings, struct proble
 		.height = CHECK_HEIGHT,
 		.full_range = true,
 	};
-	struct encoder *encoder;
+	struct encoder *encoder = NULL;
 	int r = software_open(&encoder, settings, &format, 0, problem);
-	if (r == 0)
-		software_destroy(encoder);
-	return r;
+	if (r < 0)
+		return r;
+	bool complained = avlog_has_complaint(problem, settings->codec);
+	software_destroy(encoder);
+	return complained ? -EINVAL : 0;
 }
 
 static void software_size(const struct encoder *encoder, int *width_out, int *height_out)
@@ -129,6 +132,16 @@ static int software_load(
 	if (r < 0)
 		av_frame_unref(picture);
 	return r;
+}
+
+static void software_request_key(struct encoder *encoder)
+{
+	codec_request_key(&of(encoder)->codec);
+}
+
+static int software_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
+{
+	return codec_set_bit_rate(&of(encoder)->codec, bit_rate, problem);
 }
 
 static int software_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)
@@ -196,6 +209,8 @@ const struct encoder_backend encoder_software = {
 	.time_base = software_time_base,
 	.describe = software_describe,
 	.load = software_load,
+	.request_key = software_request_key,
+	.set_bit_rate = software_set_bit_rate,
 	.encode = software_encode,
 	.drain = software_drain,
 	.receive = software_receive,
