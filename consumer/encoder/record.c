@@ -176,10 +176,7 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->phase_ticks = ticks_of(r, (int64_t)(base_ns % NS_PER_S));
 	r->second = -1;
 	r->last_ticks = -1;
-	result = parts_begin(r->parts, r->encoder, picture, r->problem);
-	if (result == 0 && r->options->is_supervised)
-		child_tell_ready();
-	return result;
+	return parts_begin(r->parts, r->encoder, picture, r->problem);
 }
 
 static uint64_t limit_ns(const struct recording *r)
@@ -509,6 +506,8 @@ static int step(struct recording *r)
 		result = on_silence(r);
 	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
 		result = MORE;
+	if (r->options->is_supervised && parts_have_begun(r->parts))
+		child_tell_ready();
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
