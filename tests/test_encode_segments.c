@@ -67,7 +67,10 @@ static const char *numbered(const char *pattern, unsigned n)
 {
 	static char path[512];
 	char name[256];
-	CHECK(av_get_frame_filename(name, sizeof(name), pattern, (int)n) == 0);
+	if (!strchr(pattern, '%'))
+		snprintf(name, sizeof(name), "%s", pattern);
+	else
+		CHECK(av_get_frame_filename(name, sizeof(name), pattern, (int)n) == 0);
 	snprintf(path, sizeof(path), "%s/%s", test_tmpdir(), name);
 	return path;
 }
@@ -257,4 +260,70 @@ TEST(what_is_no_file_has_no_segments)
 		CHECK_EQ(run(&t, three_seconds, N(three_seconds)), -EINVAL);
 		CHECK(strstr(t.problem.text, "--segment"));
 	}
+}
+
+/* "kept", so that a file that was written over shows. */
+static void make_file(const char *path)
+{
+	FILE *file = fopen(path, "we");
+	CHECK(file && fputs("kept", file) >= 0 && fclose(file) == 0);
+}
+
+static bool is_kept(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && st.st_size == 4;
+}
+
+static bool is_video(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && st.st_size > 4 && begins_with_key(path);
+}
+
+static const struct fake_step some[] = { { FAKE_FRAMES, .n = FRAMES }, { .kind = FAKE_INTERRUPT } };
+
+TEST(with_keep_segments_take_the_names_that_are_free)
+{
+	struct take t;
+	prepare(&t, "a-%d.mkv");
+	t.options.keep = true;
+	make_file(numbered("a-%d.mkv", 0));
+	make_file(numbered("a-%d.mkv", 2));
+	make_file(numbered("a-%d.mkv", 3));
+	CHECK_EQ(run(&t, some, N(some)), 0);
+	CHECK_EQ(t.stats.parts, 4);
+	CHECK(is_kept(numbered("a-%d.mkv", 0)) && is_kept(numbered("a-%d.mkv", 2)));
+	CHECK(is_kept(numbered("a-%d.mkv", 3)));
+	CHECK(is_video(numbered("a-%d.mkv", 1)) && is_video(numbered("a-%d.mkv", 4)));
+	CHECK(is_video(numbered("a-%d.mkv", 5)) && is_video(numbered("a-%d.mkv", 6)));
+}
+
+TEST(with_keep_one_file_takes_the_first_name_that_is_free)
+{
+	struct take t;
+	prepare(&t, "a.mkv");
+	t.options.segment_us = 0;
+	t.options.keep = true;
+	make_file(t.path);
+	make_file(numbered("a-%d.mkv", 1));
+	CHECK_EQ(run(&t, some, N(some)), 0);
+	CHECK(is_kept(t.path) && is_kept(numbered("a-%d.mkv", 1)));
+	CHECK(is_video(numbered("a-%d.mkv", 2)));
+}
+
+TEST(with_keep_a_name_of_the_time_alone_gets_a_number)
+{
+	struct take t;
+	time_t now = time(NULL);
+	char year[64];
+	prepare(&t, "%Y.mkv");
+	t.options.keep = true;
+	strftime(year, sizeof(year), "%Y.mkv", localtime(&now));
+	make_file(numbered(year, 0));
+	CHECK_EQ(run(&t, some, N(some)), 0);
+	CHECK(is_kept(numbered(year, 0)));
+	strftime(year, sizeof(year), "%Y-%%d.mkv", localtime(&now));
+	for (unsigned i = 1; i <= 4; i++)
+		CHECK(is_video(numbered(year, i)));
 }

@@ -101,8 +101,12 @@ static int connect_to_server(struct link *l, struct problem *problem)
 	set_deadline(l, l->settings.timeout_ns);
 	int r = output_open(
 		&l->output, l->settings.url, l->settings.format, l->track, is_hopeless, l, problem);
-	if (r == 0)
+	if (r == 0) {
 		l->connected_ns = now_ns();
+		pthread_mutex_lock(&l->lock);
+		l->stats.was_connected = true;
+		pthread_mutex_unlock(&l->lock);
+	}
 	return explain(l, r, problem);
 }
 

@@ -30,6 +30,7 @@ struct link_stats {
 	uint64_t late;        /* packets that were not sent */
 	uint64_t republished; /* times that the server was lost and found again */
 	uint64_t bytes;       /* of connections that have ended */
+	bool was_connected;
 };
 
 /* 0, or negative with a sentence. link_out [give] */

@@ -9,6 +9,7 @@
 #include "consumer/encoder/choose.h"
 #include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
+#include "consumer/encoder/now.h"
 #include "consumer/encoder/options.h"
 #include "consumer/encoder/parent.h"
 #include "consumer/encoder/parts.h"
@@ -83,12 +84,12 @@ static int run_parent(
 	return r < 0 ? complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, problem) : r;
 }
 
-/* --time is of all processes of a restarted recording. true: none is left. */
+/* --time is for all processes of a restarted recording. true: it is over. */
 static bool take_used_time(struct options *options)
 {
-	if (options->limit_us == 0 || options->used_us == 0)
+	if (options->limit_us == 0 || options->since_ns == 0)
 		return false;
-	options->limit_us -= options->used_us;
+	options->limit_us -= ((int64_t)now_ns() - options->since_ns) / (int64_t)NS_PER_US;
 	return options->limit_us <= 0;
 }
 
@@ -114,10 +115,10 @@ int main(int argc, char **argv)
 	avlog_install(options.verbose);
 	if ((r = rung_apply(&options, &paths, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
-	if (take_used_time(&options))
-		return EXIT_COMPLETE;
 	if ((r = check(&options, &format, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+	if (take_used_time(&options))
+		return EXIT_COMPLETE;
 	if (options.stats_path && !(stats_file = fopen(options.stats_path, "we"))) {
 		problem_set(
 			&problem, 0, "cannot write %s: %s", options.stats_path, strerror(errno));

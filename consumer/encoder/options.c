@@ -25,7 +25,7 @@ enum kind {
 	DURATION,   /* int64_t in µs: 90, 1:30, 500ms */
 	QUEUE,      /* the view's delivery */
 	LADDER,     /* struct ladder */
-	SUPERVISED, /* int64_t in µs, and that this is a supervisor's child */
+	SUPERVISED, /* int64_t in ns, and that this is a supervisor's child */
 	KEY_VALUE,  /* one more of the encoder's options */
 	HELP,
 	VERSION,
@@ -63,7 +63,7 @@ static const struct row rows[] = {
 	{ "ladder",     0, NULL,      LADDER,    AT(o.ladder), 1, LADDER_MAX },
 	{ "rung",       0, NULL,      TEXT,      AT(o.rung), 0, 0 },
 	{ "restart",    0, NULL,      FLAG,      AT(o.restart), 0, 0 },
-	{ "supervised", 0, NULL,      SUPERVISED, AT(o.used_us), 0, INT64_MAX },
+	{ "supervised", 0, NULL,      SUPERVISED, AT(o.since_ns), 0, INT64_MAX },
 	{ "rewrite",    0, NULL,      FLAG,      AT(o.rewrites), 0, 0 },
 	{ "keep",       0, NULL,      FLAG,      AT(o.keep), 0, 0 },
 	{ "reconnect",  0, NULL,      FLAG,      AT(o.reconnect), 0, 0 },
@@ -160,7 +160,7 @@ static const char *describe(const struct row *row, char *buf, size_t size)
 			min, max);
 		break;
 	case SUPERVISED:
-		snprintf(buf, size, "microseconds");
+		snprintf(buf, size, "nanoseconds of CLOCK_MONOTONIC");
 		break;
 	case KEY_VALUE:
 		snprintf(buf, size, "key=value, %lld times at most", max);

@@ -33,10 +33,10 @@ struct options {
 	const char *rung;     /* of it: which this process is; NULL: all, or none */
 	bool restart;         /* encode in a process that is started again when it dies */
 	bool is_supervised;   /* this is that process */
-	int64_t used_us;      /* time that the ones before it have had of limit_us */
-	bool rewrites;        /* its stderr is no terminal, but shown on one */
-	bool keep;            /* overwrite no file */
-	const char *socket;   /* NULL: the usual one */
+	int64_t since_ns; /* when the first of its kind began its work; 0: this one is the first */
+	bool rewrites;    /* its stderr is no terminal, but shown on one */
+	bool keep;        /* overwrite no file */
+	const char *socket; /* NULL: the usual one */
 	const char *stream;
 	const char *output;
 	const char *muxer;        /* NULL: by the output's name */

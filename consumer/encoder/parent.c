@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "consumer/encoder/ladder.h"
-#include "consumer/encoder/now.h"
 #include "consumer/encoder/supervise.h"
 
 enum { OWN_ARGS = 4 /* that a child gets beside ours, at most */ };
@@ -27,12 +26,6 @@ bool parent_is_wanted(const struct options *options)
 	return options->restart || (options->ladder.n > 0 && !options->rung);
 }
 
-/* Time that this encoder and those before it in its place have had of --time. */
-static uint64_t used_us(const struct supervise_start *start)
-{
-	return start->working_since_ns ? (now_ns() - start->working_since_ns) / NS_PER_US : 0;
-}
-
 /* Our own command line, and before the rest of it what the child shall be. */
 static void become_encoder(void *data, const struct supervise_start *start)
 {
@@ -44,7 +37,7 @@ static void become_encoder(void *data, const struct supervise_start *start)
 	if (!argv)
 		return;
 	argv[n++] = p->argv[0];
-	snprintf(supervised, sizeof(supervised), "--supervised=%" PRIu64, used_us(start));
+	snprintf(supervised, sizeof(supervised), "--supervised=%" PRIu64, start->working_since_ns);
 	argv[n++] = supervised;
 	if (!p->options->rung && p->options->ladder.n > 0) {
 		snprintf(rung, sizeof(rung), "--rung=%s",

@@ -187,6 +187,15 @@ bool parts_are_open(const struct parts *parts)
 	return parts->output && !output_has_failed(parts->output);
 }
 
+bool parts_have_begun(const struct parts *parts)
+{
+	struct link_stats stats;
+	if (!parts->link)
+		return parts->stats->parts > 0;
+	link_get_stats(parts->link, &stats);
+	return stats.was_connected;
+}
+
 /* A time is at or behind the next boundary, which moves on to the one after it. */
 static bool has_reached(const struct parts *p, int64_t *boundary, int64_t ticks)
 {

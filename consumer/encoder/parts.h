@@ -63,6 +63,9 @@ bool parts_are_open(const struct parts *parts);
  */
 bool parts_want_key(struct parts *parts, int64_t ticks);
 
+/* There is a file, or a server has taken the connection. */
+bool parts_have_begun(const struct parts *parts);
+
 /* packet [borrow], blank afterwards. 0, or negative with a sentence. May block on a pipe. */
 int parts_write(struct parts *parts, AVPacket *packet, struct problem *problem);
 

@@ -166,10 +166,7 @@ static int begin_part(struct recording *r, struct encoder **encoder,
 	r->second = -1;
 	r->last_ticks = -1;
 	r->stats->codec = source_encoder(r->source)->codec;
-	result = parts_begin(r->parts, r->encoder, picture, r->problem);
-	if (result == 0 && r->options->is_supervised)
-		child_tell_ready();
-	return result;
+	return parts_begin(r->parts, r->encoder, picture, r->problem);
 }
 
 static uint64_t limit_ns(const struct recording *r)
@@ -501,6 +498,8 @@ static int step(struct recording *r)
 		result = on_silence(r);
 	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
 		result = MORE;
+	if (r->options->is_supervised && parts_have_begun(r->parts))
+		child_tell_ready();
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
