@@ -148,13 +148,13 @@ static void be_away(struct link *l)
 }
 
 /* Returns how many packets were not sent until now. */
-static uint64_t be_back(struct link *l)
+static uint64_t be_back(struct link *l, bool was_there)
 {
 	pthread_mutex_lock(&l->lock);
 	l->is_away = false;
 	l->is_choosy = true;
 	l->asked_ns = 0;
-	l->stats.republished++;
+	l->stats.republished += was_there;
 	uint64_t late = l->stats.late;
 	pthread_mutex_unlock(&l->lock);
 	return late;
@@ -226,7 +226,7 @@ static int recover(struct link *l, int failure, struct problem *problem)
 	int r = try_again(l, lost_ns, problem);
 	if (r < 0)
 		return r;
-	late = be_back(l);
+	late = be_back(l, was_there);
 	fprintf(stderr,
 		"sluice-encode: %s is %s after %.1f s; packets that were not sent until now: "
 		"%llu\n",

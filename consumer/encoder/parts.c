@@ -20,7 +20,7 @@ struct parts {
 	struct output *output;         /* the file; NULL: none is open */
 	struct track *track;           /* of the newest part, for its next segment */
 	struct picture_format picture; /* of the newest part */
-	char *path;                    /* of the newest file; NULL: there was none */
+	char *name;                    /* that the newest file was to have; NULL: there was none */
 	int64_t segment;               /* ticks; 0: one file a part */
 	int64_t key_at, cut_at;        /* ticks: where the next segment is to begin */
 };
@@ -111,34 +111,34 @@ static void say(const struct parts *p, const struct encoder *encoder)
 			p->picture.width, p->picture.height, width, height);
 }
 
-/* Two segments within what a pattern tells apart: the second does not replace the first. */
-static int avoid_last_name(struct parts *p, char **path, struct problem *problem)
+/*
+ * Two files within what a pattern tells apart: the second gets a number, or it would replace the
+ * first. path_out [give]
+ */
+static int choose_path(struct parts *p, char **path_out, struct problem *problem)
 {
-	char *other;
-	if (!p->path || strcmp(p->path, *path) != 0)
-		return 0;
-	if (names_part(*path, p->stats->parts, &other) < 0)
+	_cleanup_free_ char *name = NULL;
+	int r = name_file(p->options, p->stats->parts, &name, problem);
+	if (r < 0)
+		return r;
+	bool is_taken = p->name && strcmp(p->name, name) == 0;
+	if (names_part(name, is_taken ? p->stats->parts : 0, path_out) < 0)
 		return out_of_memory(problem);
-	free(*path);
-	*path = other;
+	free(p->name);
+	p->name = TAKE_PTR(name);
 	return 0;
 }
 
 static int open_file(struct parts *p, struct problem *problem)
 {
 	_cleanup_free_ char *path = NULL;
-	int r = name_file(p->options, p->stats->parts, &path, problem);
+	int r = choose_path(p, &path, problem);
 	if (r == 0)
-		r = avoid_last_name(p, &path, problem);
+		r = output_open(&p->output, path, p->format, p->track, stop_is_overdue, NULL,
+			problem);
 	if (r == 0)
-		r = output_open(
-			&p->output, path, p->format, p->track, stop_is_overdue, NULL, problem);
-	if (r < 0)
-		return r;
-	p->stats->parts++;
-	free(p->path);
-	p->path = TAKE_PTR(path);
-	return 0;
+		p->stats->parts++;
+	return r;
 }
 
 static int close_file(struct parts *p, struct problem *problem)
@@ -247,7 +247,7 @@ struct parts *parts_destroy(struct parts *parts)
 		return NULL;
 	parts->link = link_destroy(parts->link);
 	parts->track = track_destroy(parts->track);
-	free(parts->path);
+	free(parts->name);
 	free(parts);
 	return NULL;
 }
