@@ -14,6 +14,7 @@ enum {
 	FIGURE_FIRST = 1 << 4,
 	FIGURE_GSTREAMER = 1 << 5,
 	FIGURE_GPU = 1 << 6,
+	FIGURE_ENCODE = 1 << 7,
 	FIGURE_USUAL = FIGURE_GSTREAMER - 1, /* the others need more than any machine has */
 };
 
@@ -56,6 +57,9 @@ int figure_first(struct report *report, const struct plan *plan, struct failure 
 
 /* gstreamer; only if SLUICE_BENCH_GSTREAMER is set */
 int figure_gstreamer(struct report *report, const struct plan *plan, struct failure *failure);
+
+/* encode; only where there are sluice-encode and ffmpeg */
+int figure_encode(struct report *report, const struct plan *plan, struct failure *failure);
 
 /* gpu; only where there is a GPU that Vulkan and CUDA know */
 int figure_gpu(struct report *report, const struct plan *plan, struct failure *failure);

@@ -39,6 +39,7 @@ static const struct step {
 	{ FIGURE_GSTREAMER, figure_gstreamer },
 #endif
 	{ FIGURE_GPU, figure_gpu },
+	{ FIGURE_ENCODE, figure_encode },
 };
 
 static int measure(struct report *report, const struct plan *plan, struct failure *failure)
