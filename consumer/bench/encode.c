@@ -204,11 +204,16 @@ static int run_ffmpeg(
 	return run(&line, cost_out, failure);
 }
 
-/* What these frames took beyond the first: each of them. */
-static struct cost each_of(const struct cost *all, const struct cost *first, unsigned frames)
+/* Of one frame, without the start. In a run so short that starting is most of it: with it. */
+static double each_of(double all, double first, unsigned frames)
 {
-	return (struct cost){ (all->seconds - first->seconds) / (frames - 1),
-		(all->cpu_us - first->cpu_us) / (frames - 1) };
+	return all > 2 * first ? (all - first) / (frames - 1) : all / frames;
+}
+
+static struct cost cost_of_each(const struct cost *all, const struct cost *first, unsigned frames)
+{
+	return (struct cost){ each_of(all->seconds, first->seconds, frames),
+		each_of(all->cpu_us, first->cpu_us, frames) };
 }
 
 static int time_sluice(const struct subject *broker, unsigned frames, struct cost *each_out,
@@ -219,7 +224,7 @@ static int time_sluice(const struct subject *broker, unsigned frames, struct cos
 	if (r == 0)
 		r = run_sluice(broker, frames, &all, failure);
 	if (r == 0)
-		*each_out = each_of(&all, &first, frames);
+		*each_out = cost_of_each(&all, &first, frames);
 	return r;
 }
 
@@ -231,7 +236,7 @@ static int time_ffmpeg(
 	if (r == 0)
 		r = run_ffmpeg(set, frames, &all, failure);
 	if (r == 0)
-		*each_out = each_of(&all, &first, frames);
+		*each_out = cost_of_each(&all, &first, frames);
 	return r;
 }
 
@@ -284,7 +289,8 @@ static int pace(struct encode_series *s, const struct set *set, const struct cos
 	double percent = 100 / (all.cpu_us * 1e3);
 	series_add(&s->share, (double)(spent.all_ns - spent.copy_ns) * percent, 0);
 	series_add(&s->share_all, (double)spent.all_ns * percent, 0);
-	series_add(&s->paced_cpu, each_of(&all, &first, set->paced_frames).cpu_us, ffmpeg->cpu_us);
+	series_add(&s->paced_cpu, each_of(all.cpu_us, first.cpu_us, set->paced_frames),
+		ffmpeg->cpu_us);
 	return 0;
 }
 
