@@ -85,7 +85,7 @@ static int listen_on(int port)
 /* A port that nobody listens on. */
 static int free_port(void)
 {
-	struct sockaddr_in at;
+	struct sockaddr_in at = { 0 };
 	socklen_t size = sizeof(at);
 	int fd = listen_on(0);
 	CHECK(getsockname(fd, (struct sockaddr *)&at, &size) == 0);

@@ -219,7 +219,7 @@ static struct cost cost_of_each(const struct cost *all, const struct cost *first
 static int time_sluice(const struct subject *broker, unsigned frames, struct cost *each_out,
 	struct failure *failure)
 {
-	struct cost first, all;
+	struct cost first = { 0 }, all = { 0 };
 	int r = run_sluice(broker, 1, &first, failure);
 	if (r == 0)
 		r = run_sluice(broker, frames, &all, failure);
@@ -231,7 +231,7 @@ static int time_sluice(const struct subject *broker, unsigned frames, struct cos
 static int time_ffmpeg(
 	const struct set *set, unsigned frames, struct cost *each_out, struct failure *failure)
 {
-	struct cost first, all;
+	struct cost first = { 0 }, all = { 0 };
 	int r = run_ffmpeg(set, 1, &first, failure);
 	if (r == 0)
 		r = run_ffmpeg(set, frames, &all, failure);
@@ -246,7 +246,7 @@ static int race(struct encode_series *s, const struct set *set, struct cost *ffm
 {
 	_cleanup_(subject_destroyp) struct subject *broker = NULL;
 	unsigned frames = set->file_frames * set->loops;
-	struct cost sluice;
+	struct cost sluice = { 0 };
 	int r = start_broker(&broker, set, fps, failure);
 	if (r == 0)
 		r = time_sluice(broker, frames, &sluice, failure);
@@ -272,8 +272,8 @@ static int pace(struct encode_series *s, const struct set *set, const struct cos
 	struct failure *failure)
 {
 	_cleanup_(subject_destroyp) struct subject *broker = NULL;
-	struct cpu_time before, after;
-	struct cost first, all;
+	struct cpu_time before = { 0 }, after = { 0 };
+	struct cost first = { 0 }, all = { 0 };
 	int r = start_broker(&broker, set, PACE_FPS, failure);
 	if (r == 0)
 		r = run_sluice(broker, 1, &first, failure);
@@ -323,7 +323,7 @@ static void add_rows(struct report *report, const struct set *set, struct encode
 static int measure(
 	struct encode_series *s, const struct set *set, unsigned rounds, struct failure *failure)
 {
-	struct cost ffmpeg;
+	struct cost ffmpeg = { 0 };
 	progress("encode: recording the pictures");
 	int r = record_file(set, failure);
 	if (r == 0)
