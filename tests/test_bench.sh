@@ -127,7 +127,34 @@ test_convert() {
 	convert_rows "$dir/convert.json" || fail "the JSON of convert is not what it should be"
 }
 
+encode_rows() {
+	python3 - "$1" <<'END'
+import json, sys
+
+rows = {row["of"]: row for row in json.load(open(sys.argv[1]))["figures"]}
+assert all(row["figure"] == "encode" for row in rows.values()), rows
+for name in "encoded", "processor time of a frame", "the same at 60 frames/s":
+    row = rows["320x240: " + name]
+    assert row["measured"] > 0 and row["beside"]["measured"] > 0, row
+share = rows["320x240: broker's share of it, without drawing"]
+whole = rows["320x240: broker's share of it, all of it"]
+assert 0 < share["measured"] < whole["measured"] < 100, (share, whole)
+END
+}
+
+test_encode() {
+	status=0
+	TMPDIR=$dir "$bench" --only encode --quick --broker "$broker" --json "$dir/encode.json" \
+		>"$dir/table" 2>"$dir/log" || status=$?
+	[ $status = 0 ] || fail "encode: exit status $status: $(cat "$dir/log")"
+	encode_rows "$dir/encode.json" || fail "the JSON of encode is not what it should be"
+}
+
 test_convert
+# Where sluice-encode was built, it is beside sluice-bench.
+if [ -x "$(dirname "$bench")/../encoder/sluice-encode" ]; then
+	test_encode
+fi
 if [ -n "$check" ]; then
 	test_gpu
 fi

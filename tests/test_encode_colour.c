@@ -131,7 +131,7 @@ static void make_file(
 		encoder_open(&encoder, &settings, &picture, output_encoder_flags(container),
 			&problem) < 0 ||
 		track_create(&track, encoder) < 0 ||
-		output_open(&output, in_tmp(name), container, track, NULL, NULL, &problem) < 0)
+		output_open(&output, in_tmp(name), container, track, NULL, &problem) < 0)
 		test_fail(__FILE__, __LINE__, "%s: %s", name, problem.text);
 	for (int i = 0; i < FRAMES; i++) {
 		CHECK_EQ(encoder_load(encoder, &frame, &problem), 0);

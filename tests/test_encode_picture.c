@@ -214,7 +214,7 @@ static void make_file(const char *path, const struct encoder_settings *settings,
 		0)
 		test_fail(__FILE__, __LINE__, "%s", problem.text);
 	CHECK_EQ(track_create(&track, encoder), 0);
-	if (output_open(&output, path, container, track, NULL, NULL, &problem) < 0)
+	if (output_open(&output, path, container, track, NULL, &problem) < 0)
 		test_fail(__FILE__, __LINE__, "%s", problem.text);
 	encode_frames(encoder, output, format, first);
 	CHECK_EQ(output_close(&output, &bytes, &problem), 0);

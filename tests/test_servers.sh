@@ -113,7 +113,7 @@ servers=($!)
 ffmpeg -v error -y -rtsp_flags listen -i rtsp://127.0.0.1:$((port + 2))/live -c copy rtsp.mkv \
 	</dev/null 2>rtsp-server.log &
 servers+=($!)
-ffmpeg -v error -y -i "udp://127.0.0.1:$((port + 3))?timeout=20000000" -frames:v 45 -c copy udp.mkv \
+ffmpeg -v error -y -analyzeduration 500000 -i "udp://127.0.0.1:$((port + 3))?timeout=20000000" -frames:v 45 -c copy udp.mkv \
 	</dev/null 2>udp-server.log &
 servers+=($!)
 sleep 1

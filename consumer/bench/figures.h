@@ -15,6 +15,7 @@ enum {
 	FIGURE_GSTREAMER = 1 << 5,
 	FIGURE_GPU = 1 << 6,
 	FIGURE_CONVERT = 1 << 7,
+	FIGURE_ENCODE = 1 << 8,
 	FIGURE_USUAL = FIGURE_GSTREAMER - 1, /* the others need more than any machine has */
 };
 
@@ -60,6 +61,8 @@ int figure_gstreamer(struct report *report, const struct plan *plan, struct fail
 
 /* convert; only where there is a GPU that Vulkan knows */
 int figure_convert(struct report *report, const struct plan *plan, struct failure *failure);
+/* encode; only where there are sluice-encode and ffmpeg */
+int figure_encode(struct report *report, const struct plan *plan, struct failure *failure);
 
 /* gpu; only where there is a GPU that Vulkan and CUDA know */
 int figure_gpu(struct report *report, const struct plan *plan, struct failure *failure);

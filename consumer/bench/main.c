@@ -40,6 +40,7 @@ static const struct step {
 #endif
 	{ FIGURE_GPU, figure_gpu },
 	{ FIGURE_CONVERT, figure_convert },
+	{ FIGURE_ENCODE, figure_encode },
 };
 
 static int measure(struct report *report, const struct plan *plan, struct failure *failure)

@@ -87,14 +87,14 @@ static int set_counts(struct options *o, const char *text)
 static int set_figure(struct options *o, const char *text)
 {
 	static const char *const names[] = { "cpu", "latency", "size", "copy", "first", "gstreamer",
-		"gpu", "convert" };
+		"gpu", "convert", "encode" };
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], text) == 0) {
 			o->figures |= 1u << i;
 			return 0;
 		}
 	progress("--only \"%.64s\": it is cpu, latency, size, copy, first, gstreamer, "
-		 "gpu or convert; may be given again",
+		 "gpu, convert or encode; may be given again",
 		text);
 	return -EINVAL;
 }

@@ -98,9 +98,10 @@ static int hang_up(struct link *l, struct problem *problem)
 
 static int connect_to_server(struct link *l, struct problem *problem)
 {
+	const AVIOInterruptCB interrupt = { is_hopeless, l };
 	set_deadline(l, l->settings.timeout_ns);
 	int r = output_open(
-		&l->output, l->settings.url, l->settings.format, l->track, is_hopeless, l, problem);
+		&l->output, l->settings.url, l->settings.format, l->track, &interrupt, problem);
 	if (r == 0) {
 		l->connected_ns = now_ns();
 		pthread_mutex_lock(&l->lock);

@@ -404,7 +404,7 @@ int options_parse(struct options *options_out, int argc, char **argv, struct pro
 			.encoder = { .codec = "libx264", .crf = -1, .qp = -1, .gop = -1,
 				.b_frames = -1 },
 			.view = { .delivery = SLUICE_FIFO, .fifo_depth = OPTIONS_FIFO_USUAL },
-			.timeout_us = OPTIONS_TIMEOUT_USUAL * 1000000,
+			.timeout_us = INT64_C(1000000) * OPTIONS_TIMEOUT_USUAL,
 		},
 		.problem = problem,
 	};

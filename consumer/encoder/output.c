@@ -332,13 +332,13 @@ static int create(struct output **output_out, const char *path, const AVOutputFo
 }
 
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, output_interrupt_fn interrupt, void *data,
-	struct problem *problem)
+	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem)
 {
 	_cleanup_(output_destroyp) struct output *o = NULL;
 	if (create(&o, path, format) < 0 || add_stream(o, track) < 0 || date(o->ctx) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
-	o->ctx->interrupt_callback = (AVIOInterruptCB){ interrupt, data };
+	if (interrupt)
+		o->ctx->interrupt_callback = *interrupt;
 	int r = open_file(o, problem);
 	if (r == 0)
 		r = write_header(o, problem);

@@ -16,9 +16,6 @@
 
 struct output;
 
-/* Asked by FFmpeg while something blocks (a pipe that nobody reads): not 0 ends it with an error. */
-typedef int (*output_interrupt_fn)(void *data);
-
 /**
  * Which container, and can anything be written there? Creates nothing.
  *
@@ -50,13 +47,12 @@ enum output_kind output_kind_of(const char *path);
  * on a network or a pipe.
  *
  * track       [borrow] for the call
- * interrupt   may be NULL
- * data        [borrow] for it, until output_close()
+ * interrupt   [borrow] for the call, its opaque until output_close(); asked while something blocks (a
+ *             pipe that nobody reads): not 0 ends that with an error. NULL: nothing does
  * output_out  [give]
  */
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, output_interrupt_fn interrupt, void *data,
-	struct problem *problem);
+	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem);
 
 /* packet [borrow], blank afterwards. 0, or negative with a sentence. May block. */
 int output_write(struct output *output, AVPacket *packet, struct problem *problem);

@@ -140,11 +140,11 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 
 static int open_file(struct parts *p, struct problem *problem)
 {
+	const AVIOInterruptCB interrupt = { stop_is_overdue, NULL };
 	_cleanup_free_ char *path = NULL;
 	int r = choose_path(p, &path, problem);
 	if (r == 0)
-		r = output_open(
-			&p->output, path, p->format, p->track, stop_is_overdue, NULL, problem);
+		r = output_open(&p->output, path, p->format, p->track, &interrupt, problem);
 	if (r == 0)
 		p->stats->parts++;
 	return r;

@@ -14,5 +14,5 @@ int stop_install(void);
 /* An orderly end was asked for. */
 bool stop_is_asked(void);
 
-/* Nothing more may be waited for. An output_interrupt_fn; data is not used. */
+/* Nothing more may be waited for. For an AVIOInterruptCB; data is not used. */
 int stop_is_overdue(void *data);

@@ -1,0 +1,359 @@
+/*
+ * sluice-encode beside the ffmpeg program, which reads the same pictures from a file: the same codec
+ * with the same settings on one thread, into nothing.
+ *
+ * One thread, because the test picture has to be drawn meanwhile, on another core: the broker makes
+ * half as many pictures again as ffmpeg encodes, so that one always waits. Starting is not encoding: what
+ * one frame takes is taken off what many take. What the broker itself costs is seen at a rate that
+ * everybody keeps up with, where no picture is drawn in vain.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "consumer/bench/cpu.h"
+#include "consumer/bench/figures.h"
+#include "consumer/bench/subject.h"
+
+enum {
+	WIDTH = 1280,
+	HEIGHT = 720,
+	PACE_FPS = 60,
+	FILE_FRAMES = 90, /* of the file, which is read again and again */
+	LOOPS = 8,        /* so often */
+	PACED_FRAMES = 120,
+	QUICK_WIDTH = 320,
+	QUICK_HEIGHT = 240,
+	QUICK_FRAMES = 20,
+	QUICK_LOOPS = 2,
+	ARGS_MAX = 40,
+	ARG_MAX_BYTES = 160,
+};
+
+struct set {
+	struct place *place;
+	unsigned width, height, file_frames, loops, paced_frames;
+	char file[BENCH_PATH_MAX];
+};
+
+/* A command line, word by word. */
+struct line {
+	unsigned n;
+	char text[ARGS_MAX][ARG_MAX_BYTES];
+	char *argv[ARGS_MAX + 1];
+};
+
+struct cost {
+	double seconds; /* on the clock */
+	double cpu_us;  /* of the processor */
+};
+
+struct encode_series {
+	struct series rate, cpu, paced_cpu, share, share_all;
+};
+
+static void add_word(struct line *line, const char *word)
+{
+	snprintf(line->text[line->n], ARG_MAX_BYTES, "%s", word);
+	line->argv[line->n] = line->text[line->n];
+	line->argv[++line->n] = NULL;
+}
+
+/* Words with spaces between them, none of which has one. */
+static void add_words(struct line *line, const char *words)
+{
+	char copy[512], *rest = copy, *word;
+	snprintf(copy, sizeof(copy), "%s", words);
+	while ((word = strsep(&rest, " ")))
+		add_word(line, word);
+}
+
+static void add_number(struct line *line, const char *option, unsigned n)
+{
+	char text[16];
+	snprintf(text, sizeof(text), "%u", n);
+	add_word(line, option);
+	add_word(line, text);
+}
+
+#define AHEAD 1.5 /* pictures are made so much faster than ffmpeg encodes them */
+#define CODEC "-c:v libx264 -preset ultrafast -tune zerolatency -crf 23 -g 120"
+
+static void sluice_line(struct line *line, const struct subject *broker, unsigned frames)
+{
+	*line = (struct line){ 0 };
+	add_words(line, "sluice-encode -q --stream bench --queue fifo:4 --socket");
+	add_word(line, broker->socket);
+	add_number(line, "--frames", frames);
+}
+
+static void ffmpeg_line(struct line *line, const struct set *set, unsigned frames)
+{
+	char size[32];
+	*line = (struct line){ 0 };
+	snprintf(size, sizeof(size), "%ux%u", set->width, set->height);
+	add_words(line, "ffmpeg -v error -nostdin -f rawvideo -pix_fmt bgr0 -framerate 60");
+	add_number(line, "-stream_loop", set->loops - 1);
+	add_words(line, "-video_size");
+	add_word(line, size);
+	add_word(line, "-i");
+	add_word(line, set->file);
+	add_words(line, CODEC " -threads 1 -pix_fmt yuv420p");
+	add_number(line, "-frames:v", frames);
+	add_words(line, "-f null -");
+}
+
+static void become(const struct line *line)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, SIG_IGN);
+	dup2(null, STDOUT_FILENO);
+	program_exec(NULL, line->argv[0], "consumer/encoder", line->argv);
+	progress("cannot run %s: %s", line->argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* wait4(), but a signal to us ends the program. */
+static int await(pid_t pid, const char *name, struct rusage *usage, struct failure *failure)
+{
+	int status;
+	while (wait4(pid, &status, 0, usage) < 0) {
+		if (errno != EINTR)
+			return fail(failure, -errno, "%s: %s", name, strerror(errno));
+		if (bench_interrupted)
+			kill(pid, SIGKILL);
+	}
+	if (bench_interrupted)
+		return fail(failure, -EINTR, "interrupted");
+	if (status != 0)
+		return fail(failure, -ECHILD,
+			"encode: %s failed; it says above why (Debian's packages: ffmpeg, and "
+			"sluice-encode is built with libavcodec-dev)",
+			name);
+	return 0;
+}
+
+static double seconds_of(const struct timeval *t)
+{
+	return (double)t->tv_sec + (double)t->tv_usec * 1e-6;
+}
+
+static int run(const struct line *line, struct cost *cost_out, struct failure *failure)
+{
+	struct rusage usage;
+	uint64_t begin = clock_ns();
+	pid_t pid = fork();
+	if (pid < 0)
+		return fail(failure, -errno, "cannot start %s: %s", line->argv[0], strerror(errno));
+	if (pid == 0)
+		become(line);
+	int r = await(pid, line->argv[0], &usage, failure);
+	if (r < 0)
+		return r;
+	cost_out->seconds = (double)(clock_ns() - begin) / NS_PER_S;
+	cost_out->cpu_us = 1e6 * (seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime));
+	return 0;
+}
+
+static int start_broker(
+	struct subject **broker_out, const struct set *set, unsigned fps, struct failure *failure)
+{
+	const struct scene scene = {
+		.consumers = 1, .width = set->width, .height = set->height, .fps = fps
+	};
+	return subject_broker.start(broker_out, set->place, &scene, failure);
+}
+
+/* The pictures of the stream, as they are. */
+static int record_file(const struct set *set, struct failure *failure)
+{
+	_cleanup_(subject_destroyp) struct subject *broker = NULL;
+	struct line line;
+	struct cost cost;
+	int r = start_broker(&broker, set, PACE_FPS, failure);
+	if (r < 0)
+		return r;
+	sluice_line(&line, broker, set->file_frames);
+	add_words(&line, "-c rawvideo --pix-fmt bgr0 -f rawvideo");
+	add_word(&line, set->file);
+	return run(&line, &cost, failure);
+}
+
+static int run_sluice(const struct subject *broker, unsigned frames, struct cost *cost_out,
+	struct failure *failure)
+{
+	struct line line;
+	sluice_line(&line, broker, frames);
+	add_words(&line, CODEC " -o threads=1 --pix-fmt yuv420p -f null -");
+	return run(&line, cost_out, failure);
+}
+
+static int run_ffmpeg(
+	const struct set *set, unsigned frames, struct cost *cost_out, struct failure *failure)
+{
+	struct line line;
+	ffmpeg_line(&line, set, frames);
+	return run(&line, cost_out, failure);
+}
+
+/* Of one frame, without the start. In a run so short that starting is most of it: with it. */
+static double each_of(double all, double first, unsigned frames)
+{
+	return all > 2 * first ? (all - first) / (frames - 1) : all / frames;
+}
+
+static struct cost cost_of_each(const struct cost *all, const struct cost *first, unsigned frames)
+{
+	return (struct cost){ each_of(all->seconds, first->seconds, frames),
+		each_of(all->cpu_us, first->cpu_us, frames) };
+}
+
+static int time_sluice(const struct subject *broker, unsigned frames, struct cost *each_out,
+	struct failure *failure)
+{
+	struct cost first = { 0 }, all = { 0 };
+	int r = run_sluice(broker, 1, &first, failure);
+	if (r == 0)
+		r = run_sluice(broker, frames, &all, failure);
+	if (r == 0)
+		*each_out = cost_of_each(&all, &first, frames);
+	return r;
+}
+
+static int time_ffmpeg(
+	const struct set *set, unsigned frames, struct cost *each_out, struct failure *failure)
+{
+	struct cost first = { 0 }, all = { 0 };
+	int r = run_ffmpeg(set, 1, &first, failure);
+	if (r == 0)
+		r = run_ffmpeg(set, frames, &all, failure);
+	if (r == 0)
+		*each_out = cost_of_each(&all, &first, frames);
+	return r;
+}
+
+/* Both as fast as they can. */
+static int race(struct encode_series *s, const struct set *set, struct cost *ffmpeg_out,
+	unsigned fps, struct failure *failure)
+{
+	_cleanup_(subject_destroyp) struct subject *broker = NULL;
+	unsigned frames = set->file_frames * set->loops;
+	struct cost sluice = { 0 };
+	int r = start_broker(&broker, set, fps, failure);
+	if (r == 0)
+		r = time_sluice(broker, frames, &sluice, failure);
+	broker = subject_destroy(broker); /* or it would draw beside ffmpeg */
+	if (r == 0)
+		r = time_ffmpeg(set, frames, ffmpeg_out, failure);
+	if (r < 0)
+		return r;
+	series_add(&s->rate, 1 / sluice.seconds, 1 / ffmpeg_out->seconds);
+	series_add(&s->cpu, sluice.cpu_us, ffmpeg_out->cpu_us);
+	return 0;
+}
+
+static int read_broker(
+	const struct subject *broker, struct cpu_time *cpu_out, struct failure *failure)
+{
+	int r = cpu_read(broker->pid, cpu_out);
+	return r < 0 ? fail(failure, r, "the broker's processor time: %s", strerror(-r)) : 0;
+}
+
+/* At a rate that leaves time: what the broker spends while a known number of frames is encoded. */
+static int pace(struct encode_series *s, const struct set *set, const struct cost *ffmpeg,
+	struct failure *failure)
+{
+	_cleanup_(subject_destroyp) struct subject *broker = NULL;
+	struct cpu_time before = { 0 }, after = { 0 };
+	struct cost first = { 0 }, all = { 0 };
+	int r = start_broker(&broker, set, PACE_FPS, failure);
+	if (r == 0)
+		r = run_sluice(broker, 1, &first, failure);
+	if (r == 0)
+		r = read_broker(broker, &before, failure);
+	if (r == 0)
+		r = run_sluice(broker, set->paced_frames, &all, failure);
+	if (r == 0)
+		r = read_broker(broker, &after, failure);
+	if (r < 0)
+		return r;
+	struct cpu_time spent = cpu_between(&before, &after);
+	double percent = 100 / (all.cpu_us * 1e3);
+	series_add(&s->share, (double)(spent.all_ns - spent.copy_ns) * percent, 0);
+	series_add(&s->share_all, (double)spent.all_ns * percent, 0);
+	series_add(&s->paced_cpu, each_of(all.cpu_us, first.cpu_us, set->paced_frames),
+		ffmpeg->cpu_us);
+	return 0;
+}
+
+static void add_row(struct report *report, const struct set *set, const char *what, struct row row,
+	struct series *series)
+{
+	row.figure = "encode";
+	snprintf(row.what, sizeof(row.what), "%ux%u: %s", set->width, set->height, what);
+	report_add(report, &row, series);
+}
+
+static void add_rows(struct report *report, const struct set *set, struct encode_series *s)
+{
+	add_row(report, set, "encoded",
+		(struct row){ .unit = "/s",
+			.beside_name = "ffmpeg",
+			.target = TARGET_RATIO_AT_LEAST,
+			.bound = 0.97 },
+		&s->rate);
+	add_row(report, set, "processor time of a frame",
+		(struct row){ .unit = "us", .beside_name = "ffmpeg" }, &s->cpu);
+	add_row(report, set, "the same at 60 frames/s",
+		(struct row){ .unit = "us", .beside_name = "ffmpeg" }, &s->paced_cpu);
+	add_row(report, set, "broker's share of it, without drawing",
+		(struct row){ .unit = "%", .target = TARGET_AT_MOST, .bound = 5 }, &s->share);
+	add_row(report, set, "broker's share of it, all of it", (struct row){ .unit = "%" },
+		&s->share_all);
+}
+
+static int measure(
+	struct encode_series *s, const struct set *set, unsigned rounds, struct failure *failure)
+{
+	struct cost ffmpeg = { 0 };
+	progress("encode: recording the pictures");
+	int r = record_file(set, failure);
+	if (r == 0)
+		r = time_ffmpeg(set, set->file_frames, &ffmpeg, failure); /* how fast it is */
+	if (r < 0)
+		return r;
+	unsigned fps = (unsigned)(AHEAD / ffmpeg.seconds) + 1;
+	for (unsigned i = 0; r == 0 && i < rounds; i++) {
+		progress("encode: round %u of %u", i + 1, rounds);
+		r = race(s, set, &ffmpeg, fps, failure);
+		if (r == 0)
+			r = pace(s, set, &ffmpeg, failure);
+	}
+	return r;
+}
+
+int figure_encode(struct report *report, const struct plan *plan, struct failure *failure)
+{
+	static struct encode_series series;
+	struct set set = {
+		.place = plan->place,
+		.width = report->is_quick ? QUICK_WIDTH : WIDTH,
+		.height = report->is_quick ? QUICK_HEIGHT : HEIGHT,
+		.file_frames = report->is_quick ? QUICK_FRAMES : FILE_FRAMES,
+		.loops = report->is_quick ? QUICK_LOOPS : LOOPS,
+		.paced_frames = report->is_quick ? QUICK_FRAMES : PACED_FRAMES,
+	};
+	snprintf(set.file, sizeof(set.file), "%s/frames", plan->place->dir);
+	int r = measure(&series, &set, plan->rounds, failure);
+	if (r == 0)
+		add_rows(report, &set, &series);
+	return r;
+}
