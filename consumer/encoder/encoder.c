@@ -7,6 +7,9 @@
 /* The first that knows a codec and takes the memory is the one. */
 static const struct encoder_backend *const backends[] = {
 	&encoder_software,
+#ifdef HAVE_CUDA
+	&encoder_nvjpeg,
+#endif
 };
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]), ANY_MEMORY = -1 };

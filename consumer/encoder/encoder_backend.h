@@ -47,3 +47,6 @@ struct encoder {
 
 /* libavcodec, with pictures in host memory. */
 extern const struct encoder_backend encoder_software;
+
+/* "nvjpeg": motion JPEG made by the GPU's ordinary cores, with pictures in CUDA memory. */
+extern const struct encoder_backend encoder_nvjpeg;
