@@ -183,6 +183,9 @@ struct nvjpeg_gpu *nvjpeg_gpu_destroy(struct nvjpeg_gpu *g)
 	if (!g)
 		return NULL;
 	if (g->context && enter(g, &ignored) == 0) {
+		/* a picture that failed may still be read */
+		if (g->stream)
+			synchronize(g, &ignored);
 		if (g->params)
 			g->api->params_destroy(g->params);
 		if (g->state)

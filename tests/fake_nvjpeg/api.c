@@ -80,6 +80,10 @@ status nvjpegEncoderStateDestroy(state_t *state)
 	MAYBE_FAIL;
 	if (!object_check(__func__, state, KIND_STATE, NULL))
 		return NVJPEG_INVALID_PARAMETER;
+	if (state->phase == PHASE_ENCODED && driver_get()->query(state->stream) != CUDA_SUCCESS) {
+		record_misuse(__func__, "its last picture is still being encoded");
+		driver_get()->synchronize(state->stream);
+	}
 	state->object.dead = true;
 	free(state->pixels);
 	state->pixels = NULL;

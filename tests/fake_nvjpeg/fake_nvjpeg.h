@@ -70,6 +70,7 @@ void object_record_leaks(void);
 struct driver {
 	CUresult (*get_current)(CUcontext *ctx);
 	tcuMemcpy2DAsync_v2 *copy;
+	tcuStreamQuery *query;
 	tcuStreamSynchronize *synchronize;
 };
 const struct driver *driver_get(void);

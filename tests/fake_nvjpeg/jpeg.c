@@ -18,9 +18,11 @@ const struct driver *driver_get(void)
 	if (!library)
 		return NULL;
 	driver.copy = (tcuMemcpy2DAsync_v2 *)dlsym(library, "cuMemcpy2DAsync_v2");
+	driver.query = (tcuStreamQuery *)dlsym(library, "cuStreamQuery");
 	driver.synchronize = (tcuStreamSynchronize *)dlsym(library, "cuStreamSynchronize");
 	driver.get_current = (CUresult(*)(CUcontext *))dlsym(library, "cuCtxGetCurrent");
-	return driver.get_current && driver.copy && driver.synchronize ? &driver : NULL;
+	return driver.get_current && driver.copy && driver.query && driver.synchronize ? &driver
+										       : NULL;
 }
 
 struct plane {
