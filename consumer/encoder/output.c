@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/listen.h"
 
 enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
 
@@ -233,9 +234,14 @@ static int open_file(struct output *o, struct problem *problem)
 {
 	if (o->ctx->oformat->flags & AVFMT_NOFILE)
 		return 0;
+	_cleanup_free_ char *url = NULL;
+	AVDictionary *options = NULL;
+	if (listen_prepare(o->path, o->ctx->oformat, &url, &options) < 0)
+		return problem_set(problem, -ENOMEM, "out of memory");
 	avlog_forget();
 	int r = avio_open2(
-		&o->ctx->pb, o->path, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, NULL);
+		&o->ctx->pb, url, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, &options);
+	av_dict_free(&options);
 	return r < 0 ? avlog_problem(problem, r, "cannot write %s", o->path) : 0;
 }
 
