@@ -56,7 +56,7 @@ tests/                             .*
 # FILES that alone may call CALLS.
 calls='
 (proto/wire|consumer/bench/floor)\.c     (sendmsg|recvmsg|sendmmsg|recvmmsg)
-(common/worker\.c|consumer/bench/)        (pthread_create|thrd_create)
+(common/worker\.c|consumer/(bench/|encoder/link\.c))        (pthread_create|thrd_create)
 '
 
 sources() {

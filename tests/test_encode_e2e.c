@@ -327,6 +327,142 @@ TEST(a_reserved_hold_is_short_enough)
 	CHECK_EQ(broker_stop(&b), 0);
 }
 
+/* "--tell" to the one that listens on %t/c. */
+static void tell(struct run *run, const char *command)
+{
+	/* options are words: the command's blank is not to split it */
+	static struct program program;
+	program_run(&program,
+		(const char *const[]){ SLUICE_ENCODE, "--tell", in_tmp("c"), command, NULL }, 0);
+	run->status = program.status;
+	snprintf(run->text, sizeof(run->text), "%.4000s%.4000s", program.out, program.err);
+}
+
+static void wait_for_file(const char *name)
+{
+	struct stat st;
+	for (unsigned ms = 0; stat(in_tmp(name), &st) < 0 || st.st_size == 0; ms += 10) {
+		if (ms > ANSWER_S * 1000 * test_slowness())
+			test_fail(__FILE__, __LINE__, "there is no %s", name);
+		sleep_ms(10);
+	}
+}
+
+/* Packets of a file, and how many of them are key frames. */
+static unsigned count_keys(const char *name)
+{
+	struct video v;
+	unsigned keys = 0;
+	CHECK(video_open(&v, in_tmp(name)));
+	while (av_read_frame(v.file, v.packet) == 0) {
+		keys += v.packet->flags & AV_PKT_FLAG_KEY ? 1 : 0;
+		av_packet_unref(v.packet);
+	}
+	video_close(&v);
+	return keys;
+}
+
+TEST(key_frames_come_when_they_are_asked_for)
+{
+	struct broker_process b;
+	struct run run, told;
+	broker_start(&b, options);
+	start(&run, &b, "--socket %s --stream test -g 100000 --control %t/c %t/a.mkv");
+	wait_for_file("a.mkv");
+	tell(&told, "keyframe");
+	expect(&told, 0, "ok");
+	sleep_ms(300);
+	kill(run.pid, SIGUSR1);
+	sleep_ms(300);
+	tell(&told, "nonsense");
+	expect(&told, 1, "no such command");
+	tell(&told, "stats");
+	expect(&told, 0, "{ \"frames\": ");
+	tell(&told, "quit");
+	expect(&told, 0, "ok");
+	finish(&run);
+	expect(&run, 0, "a.mkv: ");
+	CHECK_EQ(count_keys("a.mkv"), 3);
+	check_no_gap("a.mkv", 10);
+	CHECK(access(in_tmp("c"), F_OK) < 0);
+	CHECK_EQ(broker_stop(&b), 0);
+}
+
+/* kbit/s of a file from one second to another. */
+static double kbit_s(const char *name, double from_s, double to_s)
+{
+	struct video v;
+	double bytes = 0;
+	CHECK(video_open(&v, in_tmp(name)));
+	double base = av_q2d(v.file->streams[0]->time_base);
+	while (av_read_frame(v.file, v.packet) == 0) {
+		double at = (double)v.packet->pts * base;
+		bytes += at >= from_s && at < to_s ? v.packet->size : 0;
+		av_packet_unref(v.packet);
+	}
+	video_close(&v);
+	return bytes * 8 / 1000 / (to_s - from_s);
+}
+
+TEST(another_bit_rate_is_taken_while_it_runs)
+{
+	struct broker_process b;
+	struct run run, told;
+	broker_start(&b, options);
+	start(&run, &b,
+		"--socket %s --stream test -b 100k -r 30 --queue fifo:16 --control %t/c %t/a.mkv");
+	wait_for_file("a.mkv");
+	sleep_ms(2500);
+	tell(&told, "bitrate 2M");
+	expect(&told, 0, "ok");
+	sleep_ms(2500);
+	tell(&told, "quit");
+	finish(&run);
+	expect(&run, 0, "a.mkv: ");
+	double before = kbit_s("a.mkv", 0.5, 2.2), after = kbit_s("a.mkv", 3.2, 4.8);
+	printf("  %.0f kbit/s, then %.0f kbit/s\n", before, after);
+	CHECK(after > 2 * before);
+	CHECK_EQ(broker_stop(&b), 0);
+}
+
+TEST(a_bit_rate_that_cannot_change_is_told)
+{
+	struct broker_process b;
+	struct run run, told;
+	broker_start(&b, options);
+	start(&run, &b, "--socket %s --stream test --control %t/c -c mpeg4 %t/a.mkv");
+	wait_for_file("a.mkv");
+	tell(&told, "bitrate 2M");
+	expect(&told, 1, "mpeg4 cannot change its bit rate");
+	tell(&told, "quit");
+	finish(&run);
+	start(&run, &b, "--socket %s --stream test --control %t/c -crf 30 %t/b.mkv");
+	wait_for_file("b.mkv");
+	tell(&told, "bitrate 2M");
+	expect(&told, 1, "start it with -b");
+	tell(&told, "quit");
+	finish(&run);
+	CHECK_EQ(broker_stop(&b), 0);
+}
+
+TEST(with_cfr_the_file_of_a_real_stream_has_the_rate)
+{
+	struct broker_process b;
+	struct run run;
+	broker_start(&b, options);
+	run_to_end(&run, &b,
+		"--socket %s --stream test --queue mailbox --cfr -r 25 -t 2 --stats %t/s.json "
+		"%t/a.mkv");
+	expect(&run, 0, "a.mkv: ");
+	struct video_summary s = video_summarize(in_tmp("a.mkv"));
+	CHECK_EQ(s.frames, 50);
+	CHECK_EQ(s.damaged, 0);
+	CHECK(fabs(s.last_ms - 49 * 40) < 1);
+	CHECK_EQ(stat_of("s.json", "frames") + stat_of("s.json", "repeated"), 50);
+	CHECK_EQ(stat_of("s.json", "repeated"), s.repeats);
+	CHECK_EQ(broker_stop(&b), 0);
+}
+
 static const struct {
 	const char *line;
 	int status;
@@ -345,6 +481,18 @@ static const struct {
 	{ "--stream test %t/a.mp4 -f nonsense", 2, "no container \"nonsense\"" },
 	{ "--stream test %t/a", 2, "which container" },
 	{ "--stream test %t/a.mp4 -c ffv1 -f mp4", 2, "mp4 cannot hold ffv1" },
+	{ "--stream test %t/a.mp4 -profile:v loud", 2, "no profile \"loud\"" },
+	{ "--stream test %t/a.mp4 -c h264_vaapi", 2, "h264_vaapi" },
+	{ "--stream test %t/a.mp4 -b:v much", 2, "800k or 4M" },
+	{ "--stream test %t/a.mp4 --size 20000x20000", 2, "up to 16384" },
+	{ "--stream test %t/a.mp4 --format mp4", 2, "a container is -f" },
+	{ "--stream test %t/a.mp4 -c mpeg4 -bf 17", 2, "0 to 16" },
+	{ "--stream test %t/a.mp4 -c mjpeg -bf 2", 2, "mjpeg" },
+	{ "--stream test %t/a.mp4 --max-rate 0", 2, "frames per second" },
+	{ "--stream test %t/a.mp4 --control %t/file", 1, "is no socket" },
+	{ "--stream test %t/a.mp4 --control %t/no/c", 1, "cannot listen on" },
+	{ "--tell %t/c keyframe", 1, "no sluice-encode listens" },
+	{ "--tell %t/c", 2, "--tell takes one command" },
 	{ "--stream test %t/no/a.mp4", 1, "the folder" },
 	{ "--stream test %t/file/a.mp4", 1, "is no folder" },
 	{ "--stream test -f mp4 %t", 1, "it is a folder" },

@@ -1,4 +1,5 @@
 /* The command line of sluice-encode. */
+#include <drm_fourcc.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,102 @@ TEST(what_is_not_given_has_its_usual_value)
 	CHECK_EQ(o.view.max_holds, 0);
 }
 
+TEST(what_the_broker_is_asked_for_is_in_the_views_request)
+{
+	struct options o;
+	struct problem p;
+	CHECK_EQ(parse("--stream desk --format NV12 --size 1280x720 --max-rate 24 out.mp4", &o, &p),
+		OPTIONS_RUN);
+	CHECK_EQ(o.view.fourcc, DRM_FORMAT_NV12);
+	CHECK(o.view.width == 1280 && o.view.height == 720);
+	CHECK_EQ(o.view.min_interval_ns, 41666667);
+	CHECK(!o.muxer);
+	CHECK_EQ(parse("--stream desk out.mp4", &o, &p), OPTIONS_RUN);
+	CHECK(o.view.fourcc == 0 && o.view.width == 0 && o.view.height == 0);
+	CHECK_EQ(o.view.min_interval_ns, 0);
+}
+
+static const struct {
+	const char *text;
+	uint32_t width, height;
+} sizes[] = {
+	{ "1280x720", 1280, 720 },
+	{ "720p", 0, 720 },
+	{ "1080p", 0, 1080 },
+	{ "1280x", 1280, 0 },
+	{ "1280x-1", 1280, 0 },
+	{ "-1x720", 0, 720 },
+	{ "x720", 0, 720 },
+	{ "1x1", 1, 1 },
+	{ "16384x16384", 16384, 16384 },
+	{ "hd720", 1280, 720 },
+	{ "vga", 640, 480 },
+};
+
+TEST(a_size_is_written_in_several_ways)
+{
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		char line[64];
+		struct options o;
+		struct problem p;
+		snprintf(line, sizeof(line), "--stream s -s %s out.mp4", sizes[i].text);
+		CHECK_ROW(parse(line, &o, &p) == OPTIONS_RUN, line);
+		CHECK_ROW(o.view.width == sizes[i].width, line);
+		CHECK_ROW(o.view.height == sizes[i].height, line);
+	}
+}
+
+TEST(a_pixel_format_has_our_name_or_ffmpegs)
+{
+	static const struct {
+		const char *text;
+		uint32_t fourcc;
+	} rows[] = {
+		{ "NV12", DRM_FORMAT_NV12 },
+		{ "nv12", DRM_FORMAT_NV12 },
+		{ "I420", DRM_FORMAT_YUV420 },
+		{ "yuv420p", DRM_FORMAT_YUV420 },
+		{ "bgr0", DRM_FORMAT_XRGB8888 },
+		{ "BGRx", DRM_FORMAT_XRGB8888 },
+		{ "p010le", DRM_FORMAT_P010 },
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char line[64];
+		struct options o;
+		struct problem p;
+		snprintf(line, sizeof(line), "--stream s --format %s out.mp4", rows[i].text);
+		CHECK_ROW(parse(line, &o, &p) == OPTIONS_RUN, line);
+		CHECK_ROW(o.view.fourcc == rows[i].fourcc, line);
+	}
+}
+
+TEST(the_rate_controls_options_are_ffmpegs)
+{
+	struct options o;
+	struct problem p;
+	CHECK_EQ(parse("--stream s -b:v 4M -maxrate 6M -bufsize:v 3M -bf 2 -profile:v high -g:v 9 "
+		       "-r:v 25 -vcodec libx264 -preset:v fast out.mp4",
+			 &o, &p),
+		OPTIONS_RUN);
+	CHECK(o.encoder.bit_rate == 4000000 && o.encoder.max_bit_rate == 6000000);
+	CHECK(o.encoder.buffer_bits == 3000000 && o.encoder.b_frames == 2);
+	CHECK(o.encoder.gop == 9 && o.encoder.rate.num == 25);
+	CHECK_STR(o.encoder.profile, "high");
+	CHECK_STR(o.encoder.preset, "fast");
+}
+
+TEST(a_constant_rate_is_60_unless_it_is_given)
+{
+	struct options o;
+	struct problem p;
+	CHECK_EQ(parse("--stream s --cfr out.mp4", &o, &p), OPTIONS_RUN);
+	CHECK(o.cfr && o.encoder.rate.num == 60 && o.encoder.rate.den == 1);
+	CHECK_EQ(parse("--stream s --cfr -r ntsc out.mp4", &o, &p), OPTIONS_RUN);
+	CHECK(o.cfr && o.encoder.rate.num == 30000 && o.encoder.rate.den == 1001);
+	CHECK_EQ(parse("--stream s out.mp4", &o, &p), OPTIONS_RUN);
+	CHECK(!o.cfr && o.encoder.rate.num == 0);
+}
+
 static const char *const good[] = {
 	"-crf 18.5",
 	"--crf 0",
@@ -99,6 +196,19 @@ static const char *const good[] = {
 	"--frames 1",
 	"--frames 2000000000",
 	"-frames:v 3",
+	"-bf 0",
+	"-bf 16",
+	"-maxrate 4M",
+	"-b 2M -maxrate 2M -bufsize 1M",
+	"-crf 20 -maxrate 4M",
+	"--size 720p",
+	"--format yuv420p",
+	"--max-rate 30",
+	"--max-rate 30000/1001",
+	"-fpsmax 30",
+	"--cfr",
+	"--control /tmp/s",
+	"--muxer matroska",
 	"--queue mailbox",
 	"--queue fifo",
 	"--queue fifo:1",
@@ -169,6 +279,25 @@ static const struct {
 	{ "--stream s out.mp4 --reserved 2 --holds 3", "leave --holds out" },
 	{ "--stream s out.mp4 -o novalue", "key=value" },
 	{ "--stream s out.mp4 -o =1", "key=value" },
+	{ "--stream s out.mp4 --size 1280", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size x", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size 0x0", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size -1x-1", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size 16385x1", "up to 16384" },
+	{ "--stream s out.mp4 --size 0p", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size 720p60", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size 1280x720x3", "1280x720, 720p" },
+	{ "--stream s out.mp4 --size 99999999999999x2", "1280x720, 720p" },
+	{ "--stream s out.mp4 --format plaid", "NV12, I420" },
+	{ "--stream s out.mp4 --format mp4", "a container is -f" },
+	{ "--stream s out.mp4 --format vaapi", "NV12, I420" },
+	{ "--stream s out.mp4 --max-rate 0", "frames per second" },
+	{ "--stream s out.mp4 --max-rate 4M", "frames per second" },
+	{ "--stream s out.mp4 -maxrate 30", "800k or 4M" },
+	{ "--stream s out.mp4 -b 4M -maxrate 3M", "less than -b" },
+	{ "--stream s out.mp4 -bufsize 3M", "for -b or -maxrate" },
+	{ "--stream s out.mp4 -bf 17", "from 0 to 16" },
+	{ "--stream s out.mp4 -bf -1", "from 0 to 16" },
 	{ "--stream s out.mp4 --quiet --verbose", "choose one" },
 	{ "--stream s out.mp4 -b 4M -crf 20", "choose one" },
 	{ "--stream s out.mp4 -qp 3 -crf 20", "choose one" },

@@ -184,6 +184,7 @@ static void make_file(const char *path, const struct encoder_settings *settings,
 	avlog_install(false);
 	struct encoder *encoder = NULL;
 	struct output *output = NULL;
+	struct track *track = NULL;
 	uint64_t bytes;
 	struct sluice_frame frame = draw(format, 0);
 	struct picture_format picture = picture_format_of(&frame);
@@ -193,11 +194,13 @@ static void make_file(const char *path, const struct encoder_settings *settings,
 	if (encoder_open(&encoder, settings, &picture, output_encoder_flags(container), &problem) <
 		0)
 		test_fail(__FILE__, __LINE__, "%s", problem.text);
-	if (output_open(&output, path, container, encoder, NULL, &problem) < 0)
+	CHECK_EQ(track_create(&track, encoder), 0);
+	if (output_open(&output, path, container, track, NULL, NULL, &problem) < 0)
 		test_fail(__FILE__, __LINE__, "%s", problem.text);
 	encode_frames(encoder, output, format, first);
 	CHECK_EQ(output_close(&output, &bytes, &problem), 0);
 	CHECK(bytes > 0);
+	track_destroy(track);
 	encoder_destroy(encoder);
 }
 

@@ -178,7 +178,7 @@ TEST(missed_frames_are_listed_and_the_list_has_an_end)
 	prepare(&t, "a.mkv");
 	CHECK_EQ(run(&t, steps, n), 0);
 	CHECK_EQ(t.stats.n_gaps, STATS_GAPS_MAX + 5);
-	CHECK_EQ(t.stats.missed, 2 * (STATS_GAPS_MAX + 5));
+	CHECK_EQ(t.stats.skipped, 2 * (STATS_GAPS_MAX + 5));
 	CHECK_EQ(t.stats.gap[0].from, 2);
 	CHECK_EQ(t.stats.gap[0].to, 3);
 	CHECK_EQ(t.stats.gap[STATS_GAPS_MAX - 1].to, 3 * STATS_GAPS_MAX);
@@ -422,6 +422,95 @@ TEST(a_picture_that_stands_still_is_repeated_and_the_file_lasts_as_long)
 	CHECK_EQ(s.damaged, 0);
 	CHECK(s.is_monotonic);
 	CHECK(s.last_ms > 2500 && s.last_ms < 2700 + 1000 * (test_slowness() - 1));
+}
+
+/* A file of n frames, frame i at i/60, whose numbers only go up. */
+static struct video_summary check_constant_rate(const char *path, unsigned n)
+{
+	struct video_summary s = video_summarize(path);
+	struct video v;
+	AVFrame *frame;
+	CHECK_EQ(s.frames, n);
+	CHECK_EQ(s.damaged, 0);
+	CHECK(video_open(&v, path));
+	for (unsigned i = 0; i < n; i++) {
+		CHECK(video_next(&v, &frame));
+		if (fabs(video_ms(&v, frame) - i * 1000.0 / 60) > 0.51)
+			test_fail(__FILE__, __LINE__, "%s: frame %u is at %.2f ms", path, i,
+				video_ms(&v, frame));
+	}
+	video_close(&v);
+	return s;
+}
+
+TEST(with_cfr_the_file_has_exactly_the_rate)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 100 } };
+	static const char *const names[] = { "a.mp4", "a.mkv" };
+	for (size_t i = 0; i < N(names); i++) {
+		struct take t;
+		prepare(&t, names[i]);
+		t.options.cfr = true;
+		t.options.encoder.rate = (AVRational){ 60, 1 };
+		t.options.limit_us = 2000000;
+		CHECK_EQ(run(&t, steps, N(steps)), 0);
+		struct video_summary s = check_constant_rate(t.path, 120);
+		/* 65 pictures came in these two seconds, the last one just before their end */
+		CHECK_EQ(t.stats.frames, 64);
+		CHECK_EQ(t.stats.repeated, 56);
+		CHECK_EQ(s.repeats, 56);
+		CHECK(t.stats.unused == 1 && s.jumps == 0 && t.stats.n_gaps == 0);
+	}
+}
+
+TEST(with_cfr_pictures_that_nobody_sees_are_counted)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 100 } };
+	struct take t;
+	prepare(&t, "a.mp4");
+	t.options.cfr = true;
+	t.options.encoder.rate = (AVRational){ 8, 1 };
+	t.options.limit_us = 2000000;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	struct video_summary s = video_summarize(t.path);
+	CHECK(s.frames == 16 && s.repeats == 0 && s.damaged == 0);
+	CHECK_EQ(t.stats.frames + t.stats.unused, 65);
+	CHECK_EQ(t.stats.n_gaps, s.jumps);
+	/* the newest one of each eighth of a second, counted from the middle of frame 0 */
+	CHECK_EQ(s.last - s.first, (15 * 125 + 62) * 1000000u / FAKE_FRAME_NS);
+}
+
+TEST(with_cfr_a_picture_that_stands_still_goes_on)
+{
+	static const struct fake_step steps[] = {
+		{ FAKE_FRAMES, .n = 3 },
+		{ FAKE_STILL, .n = 1500 },
+		{ FAKE_FRAMES, .n = 3 },
+		{ FAKE_TORN, .n = 1 },
+		{ .kind = FAKE_INTERRUPT },
+	};
+	struct take t;
+	prepare(&t, "a.mp4");
+	t.options.cfr = true;
+	t.options.encoder.rate = (AVRational){ 60, 1 };
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	struct video_summary s =
+		check_constant_rate(t.path, (unsigned)(t.stats.frames + t.stats.repeated));
+	CHECK(s.first == 1 && s.last == 6 && s.jumps == 0);
+	CHECK(s.frames >= 90 && s.frames < 120 * test_slowness());
+	CHECK_EQ(t.stats.torn, 1);
+}
+
+TEST(with_cfr_a_limit_counts_the_files_frames)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 100 } };
+	struct take t;
+	prepare(&t, "a.mp4");
+	t.options.cfr = true;
+	t.options.encoder.rate = (AVRational){ 60, 1 };
+	t.options.limit_frames = 50;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	check_constant_rate(t.path, 50);
 }
 
 TEST(the_time_limit_is_the_captures_time)

@@ -5,6 +5,7 @@
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/encoder.h"
+#include "consumer/encoder/names.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/settings.h"
 #include "tests/test.h"
@@ -112,7 +113,7 @@ TEST(parts_are_numbered_before_the_ending)
 	};
 	for (size_t i = 0; i < N(rows); i++) {
 		char *part;
-		CHECK_EQ(output_part_path(rows[i].path, rows[i].n, &part), 0);
+		CHECK_EQ(names_part(rows[i].path, rows[i].n, &part), 0);
 		CHECK_STR(part, rows[i].part);
 		free(part);
 	}

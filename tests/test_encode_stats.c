@@ -11,7 +11,7 @@
 static struct stats example(void)
 {
 	static const uint64_t numbers[] = { 1, 2, 3, 8, 9, 10, 2, 3, 4, 5, 6, 7 };
-	struct stats stats = { .missed = 4, .begin_ns = 1000, .end_ns = 1500001000 };
+	struct stats stats = { .dropped = 4, .begin_ns = 1000, .end_ns = 1500001000 };
 	for (size_t i = 0; i < N(numbers); i++) {
 		bool is_new_counting = i > 0 && numbers[i] < numbers[i - 1];
 		stats_add_frame(&stats, numbers[i], is_new_counting);
@@ -27,6 +27,8 @@ TEST(the_statistics_are_json)
 		"\"gaps\": [[4, 7]],",
 		"\"n_gaps\": 1,",
 		"\"missed\": 4,",
+		"\"skipped\": 0,",
+		"\"dropped\": 4,",
 		"\"first_seq\": 1,",
 		"\"last_seq\": 7,",
 		"\"capture_to_packet\": { \"p50\": 0.000,",
@@ -43,6 +45,36 @@ TEST(the_statistics_are_json)
 	fclose(file);
 	for (size_t i = 0; i < N(parts); i++)
 		CHECK_ROW(strstr(text, parts[i]), parts[i]);
+}
+
+TEST(the_live_line_names_what_is_not_0)
+{
+	char text[STATS_TEXT_MAX];
+	struct stats stats = example();
+	stats.skipped = 5;
+	stats.revoked = 1;
+	stats_format_line(&stats, (struct stats_speed){ 59.94, 4012.4 }, text);
+	CHECK_STR(text, "frame 12  59.9 fps  4012 kbit/s  latency p50 0.0 ms p99 0.0 ms  "
+			"skipped 5  dropped 4  revoked 1");
+	stats.torn = 2;
+	stats.reconnects = 3;
+	stats.repeated = 8;
+	stats_format_line(&stats, (struct stats_speed){ 0 }, text);
+	CHECK(strncmp(text, "frame 20  ", 10) == 0);
+	CHECK(strstr(text, "  revoked 1  torn 2  repeated 8  reconnects 3"));
+	memset(&stats, 0xff, sizeof(stats)); /* the longest there can be */
+	stats.encoding = (struct histogram){ 0 };
+	stats_format_line(&stats, (struct stats_speed){ 1e9, 1e12 }, text);
+	CHECK(strlen(text) < STATS_TEXT_MAX - 1);
+}
+
+TEST(the_json_line_is_one_line)
+{
+	char text[STATS_TEXT_MAX];
+	const struct stats stats = example();
+	stats_format_json(&stats, text, sizeof(text));
+	CHECK(strstr(text, "{ \"frames\": 12, ") == text && !strchr(text, '\n'));
+	CHECK(strstr(text, "\"dropped\": 4, ") && text[strlen(text) - 1] == '}');
 }
 
 TEST(statistics_that_cannot_be_written_are_an_error)

@@ -13,7 +13,20 @@ enum { LINE_MAX_BYTES = 400, ERRNO_MAX = 4095 };
 
 /* Encoders log from threads of their own. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char first_error[LINE_MAX_BYTES];
+static char shared_error[LINE_MAX_BYTES];
+
+static _Thread_local char own_error[LINE_MAX_BYTES];
+static _Thread_local bool is_apart;
+
+static char *first_error(void)
+{
+	return is_apart ? own_error : shared_error;
+}
+
+void avlog_keep_apart(void)
+{
+	is_apart = true;
+}
 
 __attribute__((format(printf, 3, 0))) static void keep_first_error(
 	void *object, int level, const char *fmt, va_list args)
@@ -21,12 +34,13 @@ __attribute__((format(printf, 3, 0))) static void keep_first_error(
 	if (level > AV_LOG_ERROR)
 		return;
 	pthread_mutex_lock(&lock);
-	if (!first_error[0]) {
-		vsnprintf(first_error, sizeof(first_error), fmt, args);
-		size_t n = strcspn(first_error, "\r\n");
-		while (n > 0 && (first_error[n - 1] == '.' || first_error[n - 1] == ' '))
+	char *first = first_error();
+	if (!first[0]) {
+		vsnprintf(first, LINE_MAX_BYTES, fmt, args);
+		size_t n = strcspn(first, "\r\n");
+		while (n > 0 && (first[n - 1] == '.' || first[n - 1] == ' '))
 			n--;
-		first_error[n] = 0;
+		first[n] = 0;
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -53,7 +67,7 @@ void avlog_install(bool verbose)
 void avlog_forget(void)
 {
 	pthread_mutex_lock(&lock);
-	first_error[0] = 0;
+	first_error()[0] = 0;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -65,7 +79,7 @@ int avlog_problem(struct problem *problem, int averror, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, args);
 	va_end(args);
 	pthread_mutex_lock(&lock);
-	snprintf(reason, sizeof(reason), "%s", first_error);
+	snprintf(reason, sizeof(reason), "%s", first_error());
 	pthread_mutex_unlock(&lock);
 	if (!reason[0])
 		av_strerror(averror, reason, sizeof(reason));

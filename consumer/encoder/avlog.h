@@ -11,6 +11,12 @@
 /* Take over FFmpeg's log. verbose: print all of it on stderr. */
 void avlog_install(bool verbose);
 
+/*
+ * Keep what this thread's own calls say to itself: another thread's avlog_forget() does not touch
+ * it, and its failures are not explained by it.
+ */
+void avlog_keep_apart(void);
+
 /* Before a call whose failure shall be explained: what was said so far is forgotten. */
 void avlog_forget(void);
 

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <libavutil/pixdesc.h>
+#include <limits.h>
+#include <string.h>
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/settings.h"
@@ -143,9 +145,10 @@ void codec_label(const struct codec *codec, AVFrame *picture)
 static void mark_key(struct codec *c, AVFrame *picture)
 {
 	picture->pict_type = AV_PICTURE_TYPE_NONE;
-	if (!c->keys_by_time || picture->pts < c->next_key)
+	if (!c->wants_key && (!c->keys_by_time || picture->pts < c->next_key))
 		return;
 	picture->pict_type = AV_PICTURE_TYPE_I;
+	c->wants_key = false;
 	/* on a grid of seconds, or the delay until the next frame would add up */
 	int64_t interval = (int64_t)(KEY_INTERVAL_S / av_q2d(c->ctx->time_base));
 	c->next_key = (picture->pts / interval + 1) * interval;
@@ -154,6 +157,39 @@ static void mark_key(struct codec *c, AVFrame *picture)
 static int failed(const struct codec *c, int averror, struct problem *problem)
 {
 	return avlog_problem(problem, averror, "%s failed", c->ctx->codec->name);
+}
+
+void codec_request_key(struct codec *codec)
+{
+	codec->wants_key = true;
+}
+
+/* libavcodec has no general way: these look at their context again with each picture. */
+static bool takes_another_bit_rate(const AVCodec *codec)
+{
+	return strncmp(codec->name, "libx264", strlen("libx264")) == 0 ||
+	       strstr(codec->name, "_nvenc");
+}
+
+int codec_set_bit_rate(struct codec *codec, int64_t bit_rate, struct problem *problem)
+{
+	AVCodecContext *ctx = codec->ctx;
+	if (!takes_another_bit_rate(ctx->codec))
+		return problem_set(problem, -EOPNOTSUPP,
+			"%s cannot change its bit rate while it runs (libx264 and NVENC can)",
+			ctx->codec->name);
+	if (ctx->bit_rate <= 0 || ctx->rc_max_rate <= 0)
+		return problem_set(problem, -EOPNOTSUPP,
+			"%s was opened for a constant quality: start it with -b to change the bit "
+			"rate later",
+			ctx->codec->name);
+	/* the limits keep their proportion */
+	double factor = (double)bit_rate / (double)ctx->bit_rate;
+	double buffer = ctx->rc_buffer_size * factor;
+	ctx->rc_max_rate = (int64_t)((double)ctx->rc_max_rate * factor);
+	ctx->rc_buffer_size = buffer < INT_MAX ? (int)buffer : INT_MAX;
+	ctx->bit_rate = bit_rate;
+	return 0;
 }
 
 int codec_encode(struct codec *codec, AVFrame *picture, int64_t ticks, struct problem *problem)

@@ -17,6 +17,7 @@ struct codec {
 	AVCodecContext *ctx; /* NULL: not open */
 	AVRational rate;     /* frames per second; num 0: not known */
 	bool keys_by_time;
+	bool wants_key;   /* the next picture is to be one */
 	int64_t next_key; /* ticks */
 };
 
@@ -44,6 +45,10 @@ int codec_describe(const struct codec *codec, AVStream *stream);
 
 /* Encode a picture. [borrow]: libavcodec takes references of its own. As encoder_encode(). */
 int codec_encode(struct codec *codec, AVFrame *picture, int64_t ticks, struct problem *problem);
+
+/* As encoder_request_key() and encoder_set_bit_rate(). */
+void codec_request_key(struct codec *codec);
+int codec_set_bit_rate(struct codec *codec, int64_t bit_rate, struct problem *problem);
 
 /* As encoder_drain() and encoder_receive(). */
 int codec_drain(struct codec *codec, struct problem *problem);

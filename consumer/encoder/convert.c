@@ -48,24 +48,40 @@ bool picture_format_equal(const struct picture_format *a, const struct picture_f
 	       a->cuda_context == b->cuda_context;
 }
 
+static const struct {
+	uint32_t fourcc;
+	enum AVPixelFormat format;
+} formats[] = {
+	{ FOURCC('X', 'R', '2', '4'), AV_PIX_FMT_BGR0 },
+	{ FOURCC('A', 'R', '2', '4'), AV_PIX_FMT_BGRA },
+	{ FOURCC('X', 'B', '2', '4'), AV_PIX_FMT_RGB0 },
+	{ FOURCC('A', 'B', '2', '4'), AV_PIX_FMT_RGBA },
+	{ FOURCC('X', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
+	{ FOURCC('A', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
+	{ FOURCC('X', 'B', '3', '0'), AV_PIX_FMT_X2BGR10LE },
+	{ FOURCC('A', 'B', '3', '0'), AV_PIX_FMT_X2BGR10LE },
+	{ FOURCC('Y', 'U', 'Y', 'V'), AV_PIX_FMT_YUYV422 },
+	{ FOURCC('N', 'V', '1', '2'), AV_PIX_FMT_NV12 },
+	{ FOURCC('Y', 'U', '1', '2'), AV_PIX_FMT_YUV420P },
+	{ FOURCC('P', '0', '1', '0'), AV_PIX_FMT_P010LE },
+};
+
+enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
+
 enum AVPixelFormat pixel_format_of(uint32_t fourcc)
 {
-	static const struct {
-		uint32_t fourcc;
-		enum AVPixelFormat format;
-	} table[] = {
-		{ FOURCC('X', 'R', '2', '4'), AV_PIX_FMT_BGR0 },
-		{ FOURCC('A', 'R', '2', '4'), AV_PIX_FMT_BGRA },
-		{ FOURCC('X', 'B', '2', '4'), AV_PIX_FMT_RGB0 },
-		{ FOURCC('A', 'B', '2', '4'), AV_PIX_FMT_RGBA },
-		{ FOURCC('Y', 'U', 'Y', 'V'), AV_PIX_FMT_YUYV422 },
-		{ FOURCC('N', 'V', '1', '2'), AV_PIX_FMT_NV12 },
-		{ FOURCC('Y', 'U', '1', '2'), AV_PIX_FMT_YUV420P },
-	};
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (table[i].fourcc == fourcc)
-			return table[i].format;
+	for (size_t i = 0; i < N_FORMATS; i++)
+		if (formats[i].fourcc == fourcc)
+			return formats[i].format;
 	return AV_PIX_FMT_NONE;
+}
+
+uint32_t pixel_format_fourcc(enum AVPixelFormat format)
+{
+	for (size_t i = 0; i < N_FORMATS; i++)
+		if (formats[i].format == format)
+			return formats[i].fourcc;
+	return 0;
 }
 
 bool pixel_format_is_rgb(enum AVPixelFormat format)
@@ -113,7 +129,8 @@ void convert_choose_colour(const struct picture_format *from, AVCodecContext *ct
 	if (to_rgb)
 		ctx->colorspace = AVCOL_SPC_RGB;
 	else if (from_rgb)
-		ctx->colorspace = AVCOL_SPC_BT709;
+		ctx->colorspace = from->primaries == AVCOL_PRI_BT2020 ? AVCOL_SPC_BT2020_NCL
+								      : AVCOL_SPC_BT709;
 	is_full |= to_rgb || (!from_rgb && from->full_range);
 	ctx->color_range = is_full ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
 }

@@ -31,13 +31,16 @@ bool picture_format_equal(const struct picture_format *a, const struct picture_f
 /* FFmpeg's name of a DRM format; AV_PIX_FMT_NONE if this program cannot read it. */
 enum AVPixelFormat pixel_format_of(uint32_t fourcc);
 
+/* The other way round; 0 if this program cannot read it. */
+uint32_t pixel_format_fourcc(enum AVPixelFormat format);
+
 /* Made of R, G and B, not of Y, U and V. */
 bool pixel_format_is_rgb(enum AVPixelFormat format);
 
 /**
  * The colour tags of what the encoder gets. Only what is converted changes its tags: RGB that
- * becomes YUV does so by BT.709, in limited range unless the pixel format is one of the full-range
- * ones.
+ * becomes YUV does so by BT.709, or BT.2020 if those are its primaries, in limited range unless the
+ * pixel format is one of the full-range ones.
  *
  * ctx  [borrow] pix_fmt is set; the tags are written
  */

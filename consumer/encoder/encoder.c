@@ -92,6 +92,20 @@ int encoder_let_go(struct encoder *encoder, struct problem *problem)
 	return encoder->backend->let_go ? encoder->backend->let_go(encoder, problem) : 0;
 }
 
+void encoder_request_key(struct encoder *encoder)
+{
+	if (encoder->backend->request_key)
+		encoder->backend->request_key(encoder);
+}
+
+int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
+{
+	if (encoder->backend->set_bit_rate)
+		return encoder->backend->set_bit_rate(encoder, bit_rate, problem);
+	return problem_set(problem, -EOPNOTSUPP,
+		"this encoder has a constant quality and no bit rate to change");
+}
+
 int encoder_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)
 {
 	return encoder->backend->encode(encoder, ticks, problem);

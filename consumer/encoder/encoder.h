@@ -32,11 +32,16 @@ struct encoder_settings {
 	const char
 		*preset; /* NULL: what suits live pictures, as is tune; "none": the codec's own */
 	const char *tune;
-	int64_t bit_rate; /* bits per second; 0: not given */
-	double crf;       /* negative: not given */
-	int64_t qp;       /* negative: not given */
+	const char *profile;  /* NULL: the codec's own */
+	int64_t bit_rate;     /* bits per second; 0: not given */
+	int64_t max_bit_rate; /* the same, of no more than buffer_bits at once; 0: not given */
+	int64_t buffer_bits;  /* 0: not given: a second's worth */
+	double crf;           /* negative: not given */
+	int64_t qp;           /* negative: not given */
 	int64_t gop;      /* frames; negative: a key frame each second, whatever the frame rate */
+	int64_t b_frames; /* between two others; negative: not given */
 	AVRational rate;  /* frames per second, nominal; num 0: not given */
+	bool may_change;  /* encoder_set_bit_rate() is to work */
 	int64_t n_options;
 	const char *option[ENCODER_OPTIONS_MAX]; /* "key=value" */
 	unsigned holds; /* frames in GPU memory that may be kept for as long as it needs them;
@@ -112,6 +117,19 @@ int encoder_load(struct encoder *encoder, struct sluice_frame *frame, struct pro
  * 0, or negative with a sentence; the frames are given back in every outcome.
  */
 int encoder_let_go(struct encoder *encoder, struct problem *problem);
+
+/* The next picture that is encoded becomes a key frame. */
+void encoder_request_key(struct encoder *encoder);
+
+/**
+ * Another bit rate, from the next picture on.
+ *
+ * bit_rate  bits per second on average; the limits that the settings gave keep their proportion to it
+ *
+ * 0; -EOPNOTSUPP: this encoder cannot, or was not opened for a bit rate with may_change. With a
+ * sentence.
+ */
+int encoder_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem);
 
 /**
  * Encode what was loaded, or, if nothing was since the last call, the same picture again.

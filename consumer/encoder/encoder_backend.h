@@ -34,6 +34,9 @@ struct encoder_backend {
 	int (*describe)(const struct encoder *encoder, AVStream *stream);
 	int (*load)(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem);
 	int (*let_go)(struct encoder *encoder, struct problem *problem); /* NULL: it keeps none */
+	void (*request_key)(struct encoder *encoder); /* NULL: each picture is one */
+	int (*set_bit_rate)(struct encoder *encoder, int64_t bit_rate,
+		struct problem *problem); /* NULL: it cannot */
 	int (*encode)(struct encoder *encoder, int64_t ticks, struct problem *problem);
 	int (*drain)(struct encoder *encoder, struct problem *problem);
 	int (*receive)(struct encoder *encoder, AVPacket *packet, struct problem *problem);

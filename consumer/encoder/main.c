@@ -5,10 +5,13 @@
 
 #include "common/cleanup.h"
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/options.h"
-#include "consumer/encoder/output.h"
+#include "consumer/encoder/parent.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/record.h"
+#include "consumer/encoder/rung.h"
 #include "consumer/encoder/stats.h"
 #include "consumer/encoder/stop.h"
 
@@ -58,8 +61,24 @@ static int check(
 	int r = encoder_check(&options->encoder, problem);
 	if (r < 0)
 		return r;
-	return output_check(options->output, options->muxer, encoder_find(options->encoder.codec),
-		format_out, problem);
+	return parts_check_output(options, format_out, problem);
+}
+
+/* The processes below say what is wrong with what they were told. */
+static int run_parent(
+	const struct options *options, int argc, char *const *argv, struct problem *problem)
+{
+	int r = parent_run(options, argc, argv, problem);
+	return r < 0 ? complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, problem) : r;
+}
+
+/* --time is of all processes of a restarted recording. true: none is left. */
+static bool take_used_time(struct options *options)
+{
+	if (options->limit_us == 0 || options->used_us == 0)
+		return false;
+	options->limit_us -= options->used_us;
+	return options->limit_us <= 0;
 }
 
 int main(int argc, char **argv)
@@ -67,6 +86,7 @@ int main(int argc, char **argv)
 	struct options options;
 	struct problem problem = { "" };
 	const AVOutputFormat *format;
+	_cleanup_(rung_paths_free) struct rung_paths paths = { 0 };
 	_cleanup_(closep) FILE *stats_file = NULL;
 
 	int r = options_parse(&options, argc, argv, &problem);
@@ -74,7 +94,17 @@ int main(int argc, char **argv)
 		return complain(EXIT_USAGE, &problem);
 	if (r == OPTIONS_DONE)
 		return finish_telling(&problem);
+	if (options.tell_path) {
+		r = control_tell(options.tell_path, options.output, &problem);
+		return r < 0 ? complain(EXIT_EARLY, &problem) : finish_telling(&problem);
+	}
+	if (parent_is_wanted(&options))
+		return run_parent(&options, argc, argv, &problem);
 	avlog_install(options.verbose);
+	if ((r = rung_apply(&options, &paths, &problem)) < 0)
+		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+	if (take_used_time(&options))
+		return EXIT_COMPLETE;
 	if ((r = check(&options, &format, &problem)) < 0)
 		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
 	if (options.stats_path && !(stats_file = fopen(options.stats_path, "we"))) {
@@ -82,7 +112,7 @@ int main(int argc, char **argv)
 			&problem, 0, "cannot write %s: %s", options.stats_path, strerror(errno));
 		return complain(EXIT_EARLY, &problem);
 	}
-	if ((r = stop_install()) < 0)
+	if ((r = stop_install()) < 0 || (r = control_install()) < 0)
 		problem_set(&problem, r, "signals cannot be taken: %s", strerror(-r));
 	else
 		r = record_and_report(&options, format, stats_file, &problem);

@@ -1,33 +1,62 @@
 #include "consumer/encoder/output.h"
 
 #include <errno.h>
-#include <libavutil/opt.h>
+#include <libavutil/avstring.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/encoder.h"
 #include "consumer/encoder/listen.h"
 
 enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
 
-/* What makes a container playable although its end is missing. */
+#define MP4S "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp"
+
+/*
+ * What makes a container playable although its end is missing; and RTSP goes through what lets its
+ * first connection through.
+ */
 static const struct {
 	const char *muxers; /* separated by commas */
 	const char *key, *value;
-} kill_proof[] = {
-	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "movflags",
-		"+frag_keyframe+empty_moov+default_base_moof" },
-	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "frag_duration", "1000000" },
-	{ "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp", "min_frag_duration", "500000" },
+} muxer_defaults[] = {
+	{ MP4S, "movflags", "+frag_keyframe+empty_moov+default_base_moof" },
+	{ MP4S, "frag_duration", "1000000" },
+	{ MP4S, "min_frag_duration", "500000" },
 	{ "matroska,webm", "cluster_time_limit", "1000" },
+	{ "rtsp", "rtsp_transport", "tcp" },
+};
+
+/* Names of protocols that are no servers. */
+static const struct {
+	const char *protocol;
+	enum output_kind kind;
+} local[] = {
+	{ "file", OUTPUT_FILE },
+	{ "pipe", OUTPUT_PIPE },
+	{ "fd", OUTPUT_PIPE },
+	{ "md5", OUTPUT_PIPE },
+};
+
+/* The container that everybody sends over a protocol. */
+static const struct {
+	const char *protocols, *muxer;
+} usual[] = {
+	{ "rtmp,rtmps,rtmpt,rtmpe,rtmpte,rtmpts", "flv" },
+	{ "srt,udp,rist", "mpegts" },
+	{ "rtsp,rtsps", "rtsp" },
+	{ "rtp", "rtp" },
 };
 
 struct output {
 	AVFormatContext *ctx;
 	AVRational encoder_time_base;
+	int64_t start; /* ticks of the encoder: what is 0 here; AV_NOPTS_VALUE: none came */
 	int64_t usual_duration; /* of a packet, in ticks of the encoder */
 	bool failed;            /* a write did not work: no trailer */
 	bool has_header;
@@ -48,17 +77,45 @@ static struct output *output_destroy(struct output *output)
 
 DEFINE_CLEANUP(struct output *, output_destroy);
 
-bool output_is_file(const char *path)
+static bool is_one_of(const char *name, const char *list)
 {
-	const char *colon = strchr(path, ':');
-	const char *slash = strchr(path, '/');
-	/* "pipe:1", "rtmp://…"; a colon behind a slash is part of a file's name */
-	return !colon || (slash && slash < colon);
+	size_t n = strlen(name);
+	for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+		if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == 0))
+			return true;
+	return false;
 }
 
-static bool is_pipe(const char *path)
+/* "rtmp" of "rtmp://…"; false: it is a file's name. A colon behind a slash is part of that. */
+static bool protocol_of(const char *path, char *protocol, size_t size)
 {
-	return strncmp(path, "pipe:", strlen("pipe:")) == 0;
+	size_t n = strcspn(path, ":/");
+	if (path[n] != ':')
+		return false;
+	snprintf(protocol, size, "%.*s", (int)n, path);
+	return true;
+}
+
+enum output_kind output_kind_of(const char *path)
+{
+	char protocol[32];
+	if (!protocol_of(path, protocol, sizeof(protocol)))
+		return OUTPUT_FILE;
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
+		if (strcmp(protocol, local[i].protocol) == 0)
+			return local[i].kind;
+	return OUTPUT_SERVER;
+}
+
+static const char *usual_muxer(const char *path)
+{
+	char protocol[32];
+	if (!protocol_of(path, protocol, sizeof(protocol)))
+		return NULL;
+	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++)
+		if (is_one_of(protocol, usual[i].protocols))
+			return usual[i].muxer;
+	return NULL;
 }
 
 /* The folder that a file is in: "." for a bare name. */
@@ -75,6 +132,7 @@ static int check_file(const char *path, struct problem *problem)
 {
 	struct stat st;
 	char folder[PATH_MAX];
+	av_strstart(path, "file:", &path);
 	if (strlen(path) >= PATH_MAX)
 		return problem_set(problem, -ENAMETOOLONG,
 			"the output's name is longer than %d bytes", PATH_MAX - 1);
@@ -105,10 +163,32 @@ static int check_pipe(const char *path, struct problem *problem)
 	return 0;
 }
 
+static int check_server(const char *path, struct problem *problem)
+{
+	if (avio_find_protocol_name(path))
+		return 0;
+	return problem_set(problem, -EINVAL,
+		"FFmpeg cannot send to %s here: `ffmpeg -protocols` lists what it knows", path);
+}
+
+static int check_place(const char *path, struct problem *problem)
+{
+	switch (output_kind_of(path)) {
+	case OUTPUT_FILE:
+		return check_file(path, problem);
+	case OUTPUT_PIPE:
+		return check_pipe(path, problem);
+	case OUTPUT_SERVER:
+		return check_server(path, problem);
+	}
+	return 0;
+}
+
 static int choose_format(const char *path, const char *muxer, const AVOutputFormat **format_out,
 	struct problem *problem)
 {
-	const AVOutputFormat *format = av_guess_format(muxer, muxer ? NULL : path, NULL);
+	const char *name = muxer ? muxer : usual_muxer(path);
+	const AVOutputFormat *format = av_guess_format(name, name ? NULL : path, NULL);
 	if (format) {
 		*format_out = format;
 		return 0;
@@ -144,10 +224,8 @@ int output_check(const char *path, const char *muxer, const AVCodec *codec,
 			"%s cannot hold %s: choose another container (.mkv and .nut hold most) or "
 			"another codec",
 			format->name, codec->name);
-	if (is_pipe(path))
-		r = check_pipe(path, problem);
-	else if (output_is_file(path))
-		r = check_file(path, problem);
+	if (!(format->flags & AVFMT_NOFILE))
+		r = check_place(path, problem);
 	if (r == 0)
 		*format_out = format;
 	return r;
@@ -166,54 +244,45 @@ unsigned output_encoder_flags(const AVOutputFormat *format)
 	return flags;
 }
 
-int output_part_path(const char *path, unsigned n, char **path_out)
-{
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
-	const char *dot = strrchr(name, '.');
-	if (!dot || dot == name)
-		dot = path + strlen(path);
-	char *part;
-	int r = n == 0 ? asprintf(&part, "%s", path)
-		       : asprintf(&part, "%.*s-%u%s", (int)(dot - path), path, n, dot);
-	if (r < 0)
-		return -ENOMEM;
-	*path_out = part;
-	return 0;
-}
-
-static bool is_one_of(const char *name, const char *list)
-{
-	size_t n = strlen(name);
-	for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-		if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == 0))
-			return true;
-	return false;
-}
-
 static int muxer_options(const AVOutputFormat *format, AVDictionary **options_out)
 {
-	for (size_t i = 0; i < sizeof(kill_proof) / sizeof(kill_proof[0]); i++) {
-		if (!is_one_of(format->name, kill_proof[i].muxers))
+	for (size_t i = 0; i < sizeof(muxer_defaults) / sizeof(muxer_defaults[0]); i++) {
+		if (!is_one_of(format->name, muxer_defaults[i].muxers))
 			continue;
-		if (av_dict_set(options_out, kill_proof[i].key, kill_proof[i].value, 0) < 0)
+		if (av_dict_set(options_out, muxer_defaults[i].key, muxer_defaults[i].value, 0) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-static int add_stream(struct output *o, const struct encoder *encoder)
+static int add_stream(struct output *o, const struct track *track)
 {
 	AVStream *stream = avformat_new_stream(o->ctx, NULL);
-	if (!stream || encoder_describe(encoder, stream) < 0)
+	if (!stream || avcodec_parameters_copy(stream->codecpar, track->codec) < 0)
 		return -ENOMEM;
-	o->encoder_time_base = encoder_time_base(encoder);
+	stream->time_base = track->time_base;
+	stream->avg_frame_rate = track->frame_rate;
+	stream->sample_aspect_ratio = track->codec->sample_aspect_ratio;
+	o->encoder_time_base = track->time_base;
 	if (output_encoder_flags(o->ctx->oformat) & ENCODER_CONSTANT_RATE)
 		stream->avg_frame_rate = av_inv_q(o->encoder_time_base);
 	AVRational rate = stream->avg_frame_rate;
-	AVRational usual = rate.num > 0 ? av_inv_q(rate) : (AVRational){ 1, USUAL_RATE };
-	o->usual_duration = av_rescale_q(1, usual, o->encoder_time_base);
+	AVRational usual_time = rate.num > 0 ? av_inv_q(rate) : (AVRational){ 1, USUAL_RATE };
+	o->usual_duration = av_rescale_q(1, usual_time, o->encoder_time_base);
 	return 0;
+}
+
+/* When it began, for containers that have a place for that. */
+static int date(AVFormatContext *ctx)
+{
+	char text[40];
+	struct timespec now;
+	struct tm utc;
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text + n, sizeof(text) - n, ".%06ldZ", now.tv_nsec / 1000);
+	return av_dict_set(&ctx->metadata, "creation_time", text, 0) < 0 ? -ENOMEM : 0;
 }
 
 static int write_header(struct output *o, struct problem *problem)
@@ -238,6 +307,9 @@ static int open_file(struct output *o, struct problem *problem)
 	AVDictionary *options = NULL;
 	if (listen_prepare(o->path, o->ctx->oformat, &url, &options) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
+	/* seven whole packets of MPEG-TS; the URL's own pkt_size comes after it */
+	if (strcmp(o->ctx->oformat->name, "mpegts") == 0)
+		av_dict_set(&options, "pkt_size", "1316", 0);
 	avlog_forget();
 	int r = avio_open2(
 		&o->ctx->pb, url, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, &options);
@@ -256,6 +328,7 @@ static int create(struct output **output_out, const char *path, const AVOutputFo
 		free(o);
 		return -ENOMEM;
 	}
+	o->start = AV_NOPTS_VALUE;
 	o->ctx->flags |= AVFMT_FLAG_FLUSH_PACKETS;
 	o->ctx->flush_packets = 1;
 	*output_out = o;
@@ -263,12 +336,13 @@ static int create(struct output **output_out, const char *path, const AVOutputFo
 }
 
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct encoder *encoder, output_interrupt_fn interrupt, struct problem *problem)
+	const struct track *track, output_interrupt_fn interrupt, void *data,
+	struct problem *problem)
 {
 	_cleanup_(output_destroyp) struct output *o = NULL;
-	if (create(&o, path, format) < 0 || add_stream(o, encoder) < 0)
+	if (create(&o, path, format) < 0 || add_stream(o, track) < 0 || date(o->ctx) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
-	o->ctx->interrupt_callback = (AVIOInterruptCB){ interrupt, NULL };
+	o->ctx->interrupt_callback = (AVIOInterruptCB){ interrupt, data };
 	int r = open_file(o, problem);
 	if (r == 0)
 		r = write_header(o, problem);
@@ -282,6 +356,11 @@ int output_write(struct output *output, AVPacket *packet, struct problem *proble
 {
 	AVStream *stream = output->ctx->streams[0];
 	packet->stream_index = stream->index;
+	if (output->start == AV_NOPTS_VALUE)
+		output->start = packet->pts;
+	packet->pts -= output->start;
+	if (packet->dts != AV_NOPTS_VALUE)
+		packet->dts -= output->start;
 	if (packet->duration == 0)
 		packet->duration = output->usual_duration;
 	av_packet_rescale_ts(packet, output->encoder_time_base, stream->time_base);
@@ -304,9 +383,13 @@ static int finish(struct output *o, uint64_t *bytes_out, struct problem *problem
 {
 	int r = 0;
 	avlog_forget();
-	if (o->has_header && !o->failed)
+	bool has_file = !(o->ctx->oformat->flags & AVFMT_NOFILE);
+	/* RTSP's connection is closed by its trailer and by nothing else */
+	if (o->has_header && (!o->failed || !has_file))
 		r = av_write_trailer(o->ctx);
-	if (o->ctx->oformat->flags & AVFMT_NOFILE) {
+	if (o->failed)
+		r = 0;
+	if (!has_file) {
 		*bytes_out = o->packet_bytes;
 	} else {
 		int64_t size = avio_size(o->ctx->pb), at = avio_tell(o->ctx->pb);

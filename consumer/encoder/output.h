@@ -1,5 +1,5 @@
 /*
- * The file: packets in, bytes out.
+ * One opened output, a file or a connection to a server: packets in, bytes out.
  *
  * Whatever the container, what was written is playable when the process is killed: at most about a
  * second is still on its way.
@@ -11,19 +11,19 @@
 #include <stdint.h>
 
 #include "common/cleanup.h"
-#include "consumer/encoder/encoder.h"
 #include "consumer/encoder/problem.h"
+#include "consumer/encoder/track.h"
 
 struct output;
 
-/* Asked by FFmpeg while a write blocks (a pipe that nobody reads): true ends it with an error. */
+/* Asked by FFmpeg while something blocks (a pipe that nobody reads): not 0 ends it with an error. */
 typedef int (*output_interrupt_fn)(void *data);
 
 /**
  * Which container, and can anything be written there? Creates nothing.
  *
  * path        [borrow] a file, an URL, or "pipe:1"
- * muxer       [borrow] FFmpeg's name of a container; NULL: the path's ending decides
+ * muxer       [borrow] FFmpeg's name of a container; NULL: the protocol or the path's ending decides
  * codec       [borrow] what shall go into it
  * format_out  lives for ever
  *
@@ -36,27 +36,27 @@ int output_check(const char *path, const char *muxer, const AVCodec *codec,
 /* ENCODER_… flags that an encoder for this container needs. */
 unsigned output_encoder_flags(const AVOutputFormat *format);
 
-/* A name in the file system: numbered parts are possible. */
-bool output_is_file(const char *path);
+/* What an output is, by its name. */
+enum output_kind {
+	OUTPUT_FILE,   /* a name in the file system: there may be several */
+	OUTPUT_PIPE,   /* there is one, and it waits for its reader */
+	OUTPUT_SERVER, /* it may be away, and come back */
+};
+
+enum output_kind output_kind_of(const char *path);
 
 /**
- * The name of part n: "talk.mp4", "talk-1.mp4", "talk-2.mp4"…
+ * Create the file, or connect, and write the header. The first packet's time will be 0. May block
+ * on a network or a pipe.
  *
- * path_out  [give] to free()
- *
- * 0 or -ENOMEM.
- */
-int output_part_path(const char *path, unsigned n, char **path_out);
-
-/**
- * Create the file and write its header. May block on a network or a pipe.
- *
- * encoder     [borrow] until output_close()
+ * track       [borrow] for the call
  * interrupt   may be NULL
+ * data        [borrow] for it, until output_close()
  * output_out  [give]
  */
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct encoder *encoder, output_interrupt_fn interrupt, struct problem *problem);
+	const struct track *track, output_interrupt_fn interrupt, void *data,
+	struct problem *problem);
 
 /* packet [borrow], blank afterwards. 0, or negative with a sentence. May block. */
 int output_write(struct output *output, AVPacket *packet, struct problem *problem);

@@ -2,9 +2,13 @@
 
 #include <errno.h>
 
+#include "consumer/encoder/cfr.h"
+#include "consumer/encoder/child.h"
+#include "consumer/encoder/control.h"
 #include "consumer/encoder/encoder.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
+#include "consumer/encoder/parts.h"
 #include "consumer/encoder/source.h"
 #include "consumer/encoder/stop.h"
 
@@ -18,6 +22,7 @@ enum {
 #define KEPT_NS  (250 * NS_PER_MS) /* without a frame, then the last is given back */
 #define STALE_NS (1 * NS_PER_S)    /* a first frame this old is a picture that stood still */
 #define LATE_NS  (250 * NS_PER_MS) /* for frames on their way when the time is up */
+#define LEAP_NS  (10 * NS_PER_S)   /* so far ahead of the clock a time is wrong */
 
 /* What is remembered of a frame after it was given back. */
 struct picture {
@@ -39,14 +44,24 @@ struct recording {
 	struct source *source;
 	AVPacket *packet;
 
-	/* the file that is written, and its encoder */
-	struct encoder *encoder;
-	struct output *output;
+	/* where packets go, and the encoder of the part that is written */
+	struct parts *parts;
+	struct encoder *encoder; /* NULL: no part has begun */
 	struct picture_format picture;
 	uint64_t base_ns;   /* the time that is 0 in the file */
 	int64_t last_ticks; /* -1: nothing is in it yet */
 
+	struct cfr cfr; /* with --cfr */
+
+	struct control *control;
+	bool is_key_asked; /* a still picture is shown again at once then */
+	bool is_quit_asked;
+	int64_t bit_rate; /* that was asked for since; 0: none was */
+
 	struct picture last;
+	bool is_last_counted;     /* as a frame of the file */
+	bool is_new_counting;     /* of numbers, since the last one that was counted */
+	bool is_time_up;          /* a frame came that is past the limit */
 	uint64_t first_pts_ns;    /* 0: no frame has come */
 	uint64_t last_encoded_ns; /* when this process encoded something */
 	unsigned next_in_flight;
@@ -77,11 +92,25 @@ static int write_packets(struct recording *r)
 	while ((ready = encoder_receive(r->encoder, r->packet, r->problem)) == 1) {
 		count_latency(r, r->packet->pts);
 		r->stats->packet_bytes += (uint64_t)r->packet->size;
-		int result = output_write(r->output, r->packet, r->problem);
+		int result = parts_write(r->parts, r->packet, r->problem);
 		if (result < 0)
 			return result;
 	}
 	return ready;
+}
+
+static int encode_ticks(struct recording *r, int64_t ticks, uint64_t captured_ns)
+{
+	remember(r, ticks, captured_ns);
+	if (r->is_key_asked || parts_want_key(r->parts, ticks))
+		encoder_request_key(r->encoder);
+	r->is_key_asked = false;
+	int result = encoder_encode(r->encoder, ticks, r->problem);
+	if (result < 0)
+		return result;
+	r->last_ticks = ticks;
+	r->last_encoded_ns = now_ns();
+	return write_packets(r);
 }
 
 /* Encode what is loaded, or the same picture once more. Times in the file only go forward. */
@@ -92,13 +121,7 @@ static int encode(struct recording *r, uint64_t pts_ns, uint64_t captured_ns)
 	int64_t ticks = av_rescale_q(offset_ns, (AVRational){ 1, NS_PER_S }, base);
 	if (ticks <= r->last_ticks)
 		ticks = r->last_ticks + 1;
-	remember(r, ticks, captured_ns);
-	int result = encoder_encode(r->encoder, ticks, r->problem);
-	if (result < 0)
-		return result;
-	r->last_ticks = ticks;
-	r->last_encoded_ns = now_ns();
-	return write_packets(r);
+	return encode_ticks(r, ticks, captured_ns);
 }
 
 static int drain(struct recording *r)
@@ -107,65 +130,29 @@ static int drain(struct recording *r)
 	return result < 0 ? result : write_packets(r);
 }
 
-/* Finish the file, as far as it can be. */
-static int close_part(struct recording *r)
+/* Finish the part, as far as it can be. */
+static int end_part(struct recording *r)
 {
-	uint64_t bytes;
-	int drained = r->output && !output_has_failed(r->output) ? drain(r) : 0;
-	int closed = output_close(&r->output, &bytes, r->problem);
-	r->stats->bytes += bytes;
+	int drained = r->encoder && parts_are_open(r->parts) ? drain(r) : 0;
+	int ended = parts_end(r->parts, r->problem);
 	r->encoder = encoder_destroy(r->encoder);
-	return drained < 0 ? drained : closed;
-}
-
-static int refuse_second_part(struct recording *r, const struct picture_format *picture)
-{
-	return problem_set(r->problem, -EOPNOTSUPP,
-		"the picture changed from %ux%u to %ux%u, and %s cannot go on in another file: "
-		"what came before is complete",
-		r->picture.width, r->picture.height, picture->width, picture->height,
-		r->options->output);
-}
-
-static void say_part(const struct recording *r, const struct picture_format *picture)
-{
-	int width, height;
-	encoder_size(r->encoder, &width, &height);
-	if (r->options->quiet)
-		return;
-	if (r->stats->parts > 0)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, going on in part %u\n",
-			width, height, r->stats->parts);
-	if ((uint32_t)width != picture->width || (uint32_t)height != picture->height)
-		fprintf(stderr,
-			"sluice-encode: %ux%u has an odd side, which the codec does not take: "
-			"cropped to %dx%d\n",
-			picture->width, picture->height, width, height);
+	return drained < 0 ? drained : ended;
 }
 
 /* No frame is kept: this may take its time. encoder [take] */
 static int begin_part(struct recording *r, struct encoder **encoder,
 	const struct picture_format *picture, uint64_t base_ns)
 {
-	_cleanup_free_ char *path = NULL;
-	if (r->stats->parts > 0) {
-		int result = close_part(r);
-		if (result < 0)
-			return result;
-		if (!output_is_file(r->options->output))
-			return refuse_second_part(r, picture);
-	}
-	if (output_part_path(r->options->output, r->stats->parts, &path) < 0)
-		return problem_set(r->problem, -ENOMEM, "out of memory");
+	int result = end_part(r);
+	if (result < 0)
+		return result;
 	r->encoder = TAKE_PTR(*encoder);
 	r->picture = *picture;
 	r->base_ns = base_ns;
 	r->last_ticks = -1;
-	say_part(r, picture);
-	int result =
-		output_open(&r->output, path, r->format, r->encoder, stop_is_overdue, r->problem);
-	if (result == 0)
-		r->stats->parts++;
+	result = parts_begin(r->parts, r->encoder, picture, r->problem);
+	if (result == 0 && r->options->is_supervised)
+		child_tell_ready();
 	return result;
 }
 
@@ -182,7 +169,7 @@ static bool is_past_limit(const struct recording *r, uint64_t pts_ns)
 /* After a new subscription the broker sends the newest frame again. */
 static bool is_known(const struct recording *r, const struct sluice_frame *frame)
 {
-	return r->stats->frames > 0 && frame->seq == r->last.seq &&
+	return r->first_pts_ns && frame->seq == r->last.seq &&
 	       frame->generation == r->last.generation;
 }
 
@@ -206,11 +193,19 @@ static struct picture picture_of(const struct recording *r, const struct sluice_
 	return p;
 }
 
+/* The newest picture goes into the file. */
+static void count_frame(struct recording *r)
+{
+	stats_add_frame(r->stats, r->last.seq, r->is_new_counting);
+	r->is_last_counted = true;
+	r->is_new_counting = false;
+}
+
 static void count_picture(struct recording *r, const struct picture *p)
 {
 	struct stats *stats = r->stats;
-	bool is_new_counting = p->generation != r->last.generation && p->seq <= r->last.seq;
-	stats_add_frame(stats, p->seq, is_new_counting);
+	r->is_new_counting |= p->generation != r->last.generation && p->seq <= r->last.seq;
+	r->is_last_counted = false;
 	if (p->captured_ns && p->received_ns > p->published_ns)
 		histogram_add(&stats->delivery, p->received_ns - p->published_ns);
 	if (!r->first_pts_ns) {
@@ -221,13 +216,27 @@ static void count_picture(struct recording *r, const struct picture *p)
 }
 
 /* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
+static int open_encoder(
+	struct recording *r, const struct picture_format *format, struct encoder **encoder_out)
+{
+	unsigned flags = output_encoder_flags(r->format);
+	if (r->options->cfr)
+		flags |= ENCODER_CONSTANT_RATE;
+	int result =
+		encoder_open(encoder_out, source_encoder(r->source), format, flags, r->problem);
+	/* a wish of before holds on; one that was granted once is granted again */
+	struct problem problem;
+	if (result == 0 && r->bit_rate > 0)
+		encoder_set_bit_rate(*encoder_out, r->bit_rate, &problem);
+	return result;
+}
+
 static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		int result = encoder_open(fresh_out, source_encoder(r->source), format,
-			output_encoder_flags(r->format), r->problem);
+		int result = open_encoder(r, format, fresh_out);
 		if (result < 0) {
 			sluice_frame_release(frame);
 			return result;
@@ -237,34 +246,97 @@ static int load(struct recording *r, struct sluice_frame *frame,
 	return encoder_load(encoder, frame, r->problem);
 }
 
+static bool has_all_frames(const struct recording *r)
+{
+	uint64_t n = r->stats->frames + (r->options->cfr ? r->stats->repeated : 0);
+	return r->options->limit_frames > 0 && n >= (uint64_t)r->options->limit_frames;
+}
+
+/* With --cfr: frames of the newest picture. */
+static int write_due(struct recording *r, struct cfr_frames due)
+{
+	for (uint64_t i = 0; i < due.n && !has_all_frames(r); i++) {
+		uint64_t captured_ns = 0;
+		if (r->is_last_counted) {
+			r->stats->repeated++;
+		} else {
+			count_frame(r);
+			captured_ns = r->last.captured_ns;
+		}
+		int result = encode_ticks(r, (int64_t)(due.first + i), captured_ns);
+		if (result < 0)
+			return result;
+	}
+	r->stats->unused = r->cfr.dropped;
+	return 0;
+}
+
+/* What the file shows until this picture: known now, and written before the picture is loaded. */
+static int show_until(struct recording *r, const struct picture *p)
+{
+	if (!r->options->cfr || !r->encoder)
+		return 0;
+	/* a source's mistake must not become a million frames */
+	uint64_t clock_ns = r->first_pts_ns + (p->taken_ns - r->stats->begin_ns),
+		 pts_ns = p->pts_ns;
+	if (pts_ns > clock_ns + LEAP_NS)
+		pts_ns = clock_ns;
+	return write_due(r, cfr_add(&r->cfr, pts_ns));
+}
+
+/* A picture was read. */
+static int show(struct recording *r, const struct picture *p, bool is_first_of_part)
+{
+	count_picture(r, p);
+	AVRational rate = r->options->encoder.rate;
+	if (r->options->cfr && is_first_of_part)
+		return write_due(
+			r, cfr_begin(&r->cfr, (uint64_t)rate.num, (uint64_t)rate.den, p->pts_ns));
+	if (r->options->cfr)
+		return 0;
+	count_frame(r);
+	return encode(r, p->pts_ns, p->captured_ns);
+}
+
+/* Not to be encoded: it came past the time limit, or a second time. */
+static bool is_unwanted(struct recording *r, const struct sluice_frame *frame, uint64_t pts_ns)
+{
+	r->is_time_up = is_past_limit(r, pts_ns);
+	return r->is_time_up || is_known(r, frame);
+}
+
 /* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
 	_cleanup_(encoder_destroyp) struct encoder *fresh = NULL;
 	const struct picture_format format = picture_format_of(frame);
 	const struct picture p = picture_of(r, frame);
-	bool is_late = is_past_limit(r, p.pts_ns);
-	if (is_late || is_known(r, frame)) {
+	if (is_unwanted(r, frame, p.pts_ns)) {
 		sluice_frame_release(frame);
-		return is_late ? 0 : MORE;
+		return r->is_time_up ? 0 : MORE;
 	}
-	int result = load(r, frame, &format, &fresh);
+	int result = show_until(r, &p);
+	if (result < 0) {
+		sluice_frame_release(frame);
+		return result;
+	}
+	result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
+		cfr_lose(&r->cfr);
 		r->stats->torn++;
 		return MORE;
 	}
+	bool is_first_of_part = fresh;
 	/* a new file may take its time */
 	if (result == 0 && fresh)
 		result = encoder_let_go(fresh, r->problem);
 	if (result == 0 && fresh)
 		result = begin_part(r, &fresh, &format, p.pts_ns);
+	if (result == 0)
+		result = show(r, &p, is_first_of_part);
 	if (result < 0)
 		return result;
-	count_picture(r, &p);
-	result = encode(r, p.pts_ns, p.captured_ns);
-	if (result < 0)
-		return result;
-	return r->options->limit_frames == (int64_t)r->stats->frames ? 0 : MORE;
+	return has_all_frames(r) ? 0 : MORE;
 }
 
 /*
@@ -277,34 +349,75 @@ static int repeat(struct recording *r, uint64_t pts_ns)
 	return encode(r, pts_ns, 0);
 }
 
+/* What the pictures' clock shows when none is on its way. */
+static uint64_t settled_ns(const struct recording *r, uint64_t now)
+{
+	uint64_t elapsed = now - r->stats->begin_ns;
+	return r->first_pts_ns + (elapsed > LATE_NS ? elapsed - LATE_NS : 0);
+}
+
+static int go_on_at_constant_rate(struct recording *r, uint64_t now)
+{
+	int result = write_due(r, cfr_pass(&r->cfr, settled_ns(r, now)));
+	if (result < 0)
+		return result;
+	return has_all_frames(r) ? 0 : MORE;
+}
+
 /* No frame came for a while. MORE, 0: done, or negative. */
 static int on_silence(struct recording *r)
 {
 	uint64_t now = now_ns();
-	if (!r->output)
+	if (!r->encoder)
 		return MORE;
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed >= limit_ns(r) + LATE_NS)
 		return 0;
 	int result = 0;
-	if (now >= r->last_encoded_ns + KEPT_NS)
+	if (now >= r->last.taken_ns + KEPT_NS)
 		result = encoder_let_go(r->encoder, r->problem);
-	if (result < 0 || now < r->last_encoded_ns + STILL_NS)
-		return result < 0 ? result : MORE;
+	if (result < 0)
+		return result;
+	if (r->options->cfr)
+		return go_on_at_constant_rate(r, now);
+	if (now < r->last_encoded_ns + STILL_NS && !r->is_key_asked)
+		return MORE;
 	result = repeat(r, r->first_pts_ns + elapsed);
 	return result < 0 ? result : MORE;
+}
+
+static int show_until_end_at_constant_rate(struct recording *r)
+{
+	uint64_t end = r->first_pts_ns + (now_ns() - r->stats->begin_ns);
+	uint64_t limit = limit_ns(r) ? r->first_pts_ns + limit_ns(r) : UINT64_MAX;
+	bool is_exact = r->is_time_up || end >= limit;
+	return write_due(r, cfr_end(&r->cfr, is_exact ? limit : end, is_exact));
 }
 
 /* The last picture was seen until the end. */
 static int show_until_end(struct recording *r)
 {
 	uint64_t now = now_ns();
-	if (!r->output || now < r->last_encoded_ns + LATE_NS)
+	if (r->encoder && r->options->cfr)
+		return show_until_end_at_constant_rate(r);
+	if (!r->encoder || now < r->last_encoded_ns + LATE_NS)
 		return 0;
 	uint64_t elapsed = now - r->stats->begin_ns;
 	if (limit_ns(r) && elapsed > limit_ns(r))
 		elapsed = limit_ns(r);
 	return repeat(r, r->first_pts_ns + elapsed);
+}
+
+/* How long a frame is waited for: until the clock is to be looked at, or another one is due. */
+static int wait_ms(const struct recording *r)
+{
+	uint64_t now = now_ns();
+	if (!r->options->cfr || !r->encoder)
+		return WAIT_MS;
+	uint64_t due = cfr_next_ns(&r->cfr), clock = settled_ns(r, now);
+	if (due >= clock + WAIT_MS * NS_PER_MS)
+		return WAIT_MS;
+	return due > clock ? (int)((due - clock) / NS_PER_MS) + 1 : 0;
 }
 
 /* What cannot be kept is lost for repeat() alone, which says so itself. */
@@ -316,11 +429,42 @@ static void on_ending(void *data)
 		encoder_let_go(r->encoder, &problem);
 }
 
+/* A control_fn. */
+static int on_command(void *data, enum control_command command, int64_t bit_rate,
+	char answer[CONTROL_ANSWER_MAX], struct problem *problem)
+{
+	struct recording *r = data;
+	int result = 0;
+	switch (command) {
+	case CONTROL_KEY:
+		r->is_key_asked = true;
+		break;
+	case CONTROL_BIT_RATE:
+		if (!r->encoder)
+			return problem_set(problem, -EAGAIN, "no frame has come yet: try again");
+		result = encoder_set_bit_rate(r->encoder, bit_rate, problem);
+		if (result == 0)
+			r->bit_rate = bit_rate;
+		break;
+	case CONTROL_STATS:
+		stats_format_json(r->stats, answer, CONTROL_ANSWER_MAX);
+		break;
+	case CONTROL_QUIT:
+		r->is_quit_asked = true;
+		break;
+	}
+	return result;
+}
+
 static void update_stats(struct recording *r)
 {
 	struct sluice_view_stats view;
 	source_get_stats(r->source, &view);
-	r->stats->missed = view.missed;
+	/* who asked for every frame is told of those that he did not get as dropped */
+	const struct sluice_view_request *request = &r->options->view;
+	bool is_wished = request->delivery == SLUICE_MAILBOX || request->min_interval_ns > 0;
+	r->stats->skipped = is_wished ? view.missed : 0;
+	r->stats->dropped = is_wished ? 0 : view.missed;
 	r->stats->revoked = view.revoked;
 	r->stats->reconnects = view.reconnects;
 }
@@ -329,13 +473,16 @@ static void update_stats(struct recording *r)
 static int step(struct recording *r)
 {
 	struct sluice_frame *frame;
-	if (stop_is_asked())
+	control_poll(r->control);
+	if (stop_is_asked() || r->is_quit_asked)
 		return 0;
-	int result = source_next(r->source, WAIT_MS, &frame, r->problem);
+	int result = source_next(r->source, wait_ms(r), &frame, r->problem);
 	if (result == 1)
 		result = on_frame(r, frame);
 	else if (result == 0)
 		result = on_silence(r);
+	if (result == MORE && (result = parts_check(r->parts, r->problem)) == 0)
+		result = MORE;
 	update_stats(r);
 	stats_print_live(r->stats, now_ns());
 	return result;
@@ -356,9 +503,13 @@ static int finish(struct recording *r, int result)
 {
 	struct problem closing, *first = r->problem;
 	r->problem = &closing;
-	int closed = close_part(r);
+	int closed = r->parts ? end_part(r) : 0;
+	if (r->parts && closed == 0)
+		closed = parts_finish(r->parts, r->problem);
+	r->parts = parts_destroy(r->parts);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);
+	r->control = control_destroy(r->control);
 	av_packet_free(&r->packet);
 	if (result < 0)
 		return result;
@@ -380,8 +531,12 @@ int record(const struct options *options, const AVOutputFormat *format, struct s
 		.problem = problem,
 		.packet = av_packet_alloc(),
 	};
-	int result = r.packet ? source_create(&r.source, options, on_ending, &r, problem)
+	int result = r.packet ? parts_create(&r.parts, options, format, stats, problem)
 			      : problem_set(problem, -ENOMEM, "out of memory");
+	if (result == 0)
+		result = control_create(&r.control, options->control_path, on_command, &r, problem);
+	if (result == 0)
+		result = source_create(&r.source, options, on_ending, &r, problem);
 	if (result == 0)
 		result = run(&r);
 	return finish(&r, result);

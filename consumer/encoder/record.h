@@ -11,7 +11,7 @@
  * Record until the options' limit, a stop, or a failure; the file is finished in every case.
  *
  * options  [borrow]
- * format   the container, from output_check()
+ * format   the container, from parts_check_output()
  * stats    [borrow] zeroed, but for is_live; filled in every outcome
  *
  * 0: complete, or negative with a sentence.

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,9 +98,18 @@ static bool is_lossless(const AVCodec *codec)
 	return desc && desc->props & AV_CODEC_PROP_LOSSLESS && !(desc->props & AV_CODEC_PROP_LOSSY);
 }
 
-/* 4:2:0 in the range that the codec names first; AV_PIX_FMT_NONE if it has neither. */
-static enum AVPixelFormat first_420(const enum AVPixelFormat *formats)
+static bool is_deep(enum AVPixelFormat format)
 {
+	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(format);
+	return desc && desc->comp[0].depth > 8;
+}
+
+/* 4:2:0 in the range that the codec names first; AV_PIX_FMT_NONE if it has neither. */
+static enum AVPixelFormat first_420(const enum AVPixelFormat *formats, enum AVPixelFormat from)
+{
+	/* HDR in 8 bits has bands that everybody sees */
+	if (is_deep(from) && takes(formats, AV_PIX_FMT_YUV420P10))
+		return AV_PIX_FMT_YUV420P10;
 	for (; *formats != AV_PIX_FMT_NONE; formats++)
 		if (*formats == AV_PIX_FMT_YUV420P || *formats == AV_PIX_FMT_YUVJ420P)
 			return *formats;
@@ -114,7 +124,7 @@ int settings_pix_fmt(const struct encoder_settings *settings, const AVCodec *cod
 	const enum AVPixelFormat *formats = formats_of(codec);
 	enum AVPixelFormat format = from;
 	if (formats && !takes(formats, from)) {
-		format = is_lossless(codec) ? AV_PIX_FMT_NONE : first_420(formats);
+		format = is_lossless(codec) ? AV_PIX_FMT_NONE : first_420(formats, from);
 		if (format == AV_PIX_FMT_NONE)
 			format = avcodec_find_best_pix_fmt_of_list(formats, from, 0, NULL);
 	}
@@ -135,6 +145,9 @@ static const struct {
 		"ultrafast superfast veryfast faster fast medium slow slower veryslow placebo" },
 	{ "libx265", "preset",
 		"ultrafast superfast veryfast faster fast medium slow slower veryslow placebo" },
+	{ "libx264", "profile", "baseline main high high10 high422 high444" },
+	{ "libx265", "profile",
+		"main main10 main12 main444-8 main422-10 main444-10 main422-12 main444-12" },
 	{ "libx264", "tune", "film animation grain stillimage psnr ssim fastdecode zerolatency" },
 	{ "libx265", "tune", "psnr ssim grain fastdecode zerolatency animation" },
 };
@@ -273,6 +286,20 @@ static void set_usual_quality(const struct encoder_settings *settings, AVCodecCo
 	}
 }
 
+/* "-maxrate" and "-bufsize": of no use without each other to most codecs. */
+static void set_limits(const struct encoder_settings *settings, AVCodecContext *ctx)
+{
+	int64_t max = settings->max_bit_rate, bits = settings->buffer_bits;
+	/* x264 changes its bit rate later only if there was a limit from the start, and takes
+	 * long to get there unless that was the same number */
+	if (settings->may_change && max == 0)
+		max = settings->bit_rate;
+	if (bits == 0)
+		bits = max;
+	ctx->rc_max_rate = max;
+	ctx->rc_buffer_size = (int)(bits < INT_MAX ? bits : INT_MAX);
+}
+
 static int set_users_options(
 	const struct encoder_settings *settings, AVCodecContext *ctx, struct problem *problem)
 {
@@ -340,14 +367,19 @@ int settings_apply(
 	set_ffv1_version(ctx);
 	if (settings->gop >= 0)
 		ctx->gop_size = (int)settings->gop;
+	if (settings->b_frames >= 0)
+		ctx->max_b_frames = (int)settings->b_frames;
 	int r = set_preset_or_tune(ctx, "preset", settings->preset, problem);
 	if (r == 0)
 		r = set_preset_or_tune(ctx, "tune", settings->tune, problem);
+	if (r == 0 && settings->profile)
+		r = set_option(ctx, "profile", settings->profile, "-profile", problem);
 	if (r == 0)
 		r = set_quality(settings, ctx, problem);
 	if (r < 0)
 		return r;
 	set_usual_quality(settings, ctx);
+	set_limits(settings, ctx);
 	set_threads(ctx);
 	/* last: they may say otherwise */
 	return set_users_options(settings, ctx, problem);

@@ -14,7 +14,8 @@ AVRational settings_rate(const struct encoder_settings *settings);
 
 /**
  * The codec's pixel format for frames of this kind: the user's; else the frame's own, if the codec
- * takes it; else 4:2:0, which every player shows, unless the codec is lossless; else the nearest.
+ * takes it; else 4:2:0, which every player shows (of 10 bits for frames that have more than 8), unless
+ * the codec is lossless; else the nearest.
  *
  * 0, or -EINVAL with a sentence.
  */

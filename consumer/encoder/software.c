@@ -131,6 +131,16 @@ static int software_load(
 	return r;
 }
 
+static void software_request_key(struct encoder *encoder)
+{
+	codec_request_key(&of(encoder)->codec);
+}
+
+static int software_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
+{
+	return codec_set_bit_rate(&of(encoder)->codec, bit_rate, problem);
+}
+
 static int software_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)
 {
 	struct software *s = of(encoder);
@@ -196,6 +206,8 @@ const struct encoder_backend encoder_software = {
 	.time_base = software_time_base,
 	.describe = software_describe,
 	.load = software_load,
+	.request_key = software_request_key,
+	.set_bit_rate = software_set_bit_rate,
 	.encode = software_encode,
 	.drain = software_drain,
 	.receive = software_receive,

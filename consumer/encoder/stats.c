@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "consumer/encoder/now.h"
@@ -37,44 +38,124 @@ static double per_second(uint64_t n, uint64_t ns)
 	return ns ? (double)n / seconds(ns) : 0;
 }
 
+static uint64_t frames_in_file(const struct stats *stats)
+{
+	return stats->frames + stats->repeated;
+}
+
+static struct stats_mark mark_now(const struct stats *stats, uint64_t now_ns)
+{
+	return (struct stats_mark){ now_ns, frames_in_file(stats), stats->packet_bytes };
+}
+
+/* From the mark, or if there is none from the beginning, until now. */
+static struct stats_speed speed_since(
+	const struct stats *stats, const struct stats_mark *mark, uint64_t now_ns)
+{
+	uint64_t ns = now_ns - (mark->ns ? mark->ns : stats->begin_ns);
+	return (struct stats_speed){
+		.fps = per_second(frames_in_file(stats) - mark->frames, ns),
+		.kbit_s = per_second(stats->packet_bytes - mark->bytes, ns) * 8 / 1000,
+	};
+}
+
+static void measure(struct stats *stats, uint64_t now_ns)
+{
+	if (now_ns < (stats->second.ns ? stats->second.ns : stats->begin_ns) + NS_PER_S)
+		return;
+	stats->speed = speed_since(stats, &stats->second, now_ns);
+	stats->second = mark_now(stats, now_ns);
+}
+
+void stats_format_line(
+	const struct stats *stats, struct stats_speed speed, char text[STATS_TEXT_MAX])
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+		bool is_rare;
+	} counts[] = {
+		{ "skipped", stats->skipped, false },
+		{ "dropped", stats->dropped, false },
+		{ "revoked", stats->revoked, false },
+		{ "torn", stats->torn, true },
+		{ "repeated", stats->repeated, true },
+		{ "unused", stats->unused, true },
+		{ "reconnects", stats->reconnects, true },
+	};
+	int n = snprintf(text, STATS_TEXT_MAX,
+		"frame %" PRIu64 "  %.1f fps  %.0f kbit/s  latency p50 %.1f ms p99 %.1f ms",
+		frames_in_file(stats), speed.fps, speed.kbit_s,
+		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99));
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && n < STATS_TEXT_MAX; i++)
+		if (counts[i].value || !counts[i].is_rare)
+			n += snprintf(text + n, (size_t)(STATS_TEXT_MAX - n), "  %s %" PRIu64,
+				counts[i].name, counts[i].value);
+}
+
+/* A line that is longer than the terminal is wide would not stay one line. */
+static unsigned terminal_columns(void)
+{
+	struct winsize size;
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u
+									       : STATS_TEXT_MAX;
+}
+
 void stats_print_live(struct stats *stats, uint64_t now_ns)
 {
-	bool is_terminal = isatty(STDERR_FILENO);
-	if (!stats->is_live || !stats->begin_ns || now_ns < stats->next_line_ns)
+	char text[STATS_TEXT_MAX];
+	if (!stats->begin_ns)
 		return;
-	uint64_t elapsed = stats->line_ns ? now_ns - stats->line_ns : 0;
-	if (elapsed)
-		fprintf(stderr,
-			"%sframe %" PRIu64
-			"  %.1f fps  %.0f kbit/s  latency p50 %.1f ms p99 %.1f ms  "
-			"missed %" PRIu64 "  revoked %" PRIu64 "  torn %" PRIu64 "%s",
-			is_terminal ? "\r\033[K" : "", stats->frames,
-			per_second(stats->frames - stats->line_frames, elapsed),
-			per_second(stats->packet_bytes - stats->line_bytes, elapsed) * 8 / 1000,
-			percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99),
-			stats->missed, stats->revoked, stats->torn, is_terminal ? "" : "\n");
-	stats->line_ns = now_ns;
-	stats->line_frames = stats->frames;
-	stats->line_bytes = stats->packet_bytes;
+	measure(stats, now_ns);
+	if (!stats->is_live || now_ns < stats->next_line_ns)
+		return;
+	bool is_terminal = isatty(STDERR_FILENO);
+	if (stats->line.ns) {
+		stats_format_line(stats, speed_since(stats, &stats->line, now_ns), text);
+		if (is_terminal)
+			fprintf(stderr, "\r\033[K%.*s", (int)terminal_columns(), text);
+		else
+			fprintf(stderr, "%s\n", text);
+	}
+	stats->line = mark_now(stats, now_ns);
 	stats->next_line_ns = now_ns + (is_terminal ? TERMINAL_EVERY_NS : LOG_EVERY_NS);
+}
+
+void stats_format_json(const struct stats *stats, char *text, size_t size)
+{
+	snprintf(text, size,
+		"{ \"frames\": %" PRIu64 ", \"repeated\": %" PRIu64 ", \"unused\": %" PRIu64
+		", \"skipped\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"revoked\": %" PRIu64
+		", \"torn\": %" PRIu64 ", \"reconnects\": %" PRIu64 ", \"fps\": %.1f"
+		", \"kbit_s\": %.0f, \"latency_ms\": { \"p50\": %.3f, \"p99\": %.3f }"
+		", \"parts\": %u }",
+		stats->frames, stats->repeated, stats->unused, stats->skipped, stats->dropped,
+		stats->revoked, stats->torn, stats->reconnects, stats->speed.fps,
+		stats->speed.kbit_s, percentile_ms(&stats->encoding, 0.5),
+		percentile_ms(&stats->encoding, 0.99), stats->parts);
 }
 
 void stats_print_summary(const struct stats *stats, const char *output)
 {
 	uint64_t ns = stats->end_ns - stats->begin_ns;
-	if (isatty(STDERR_FILENO) && stats->line_ns)
+	if (isatty(STDERR_FILENO) && stats->line.ns)
 		fputs("\r\033[K", stderr);
 	fprintf(stderr, "%s", output);
 	if (stats->parts > 1)
 		fprintf(stderr, " and %u more", stats->parts - 1);
 	fprintf(stderr,
 		": %" PRIu64 " frames in %.1f s (%.1f fps), %.2f MB, %.0f kbit/s, "
-		"latency p50 %.1f ms p99 %.1f ms, missed %" PRIu64 ", revoked %" PRIu64
-		", torn %" PRIu64 "\n",
+		"latency p50 %.1f ms p99 %.1f ms, skipped %" PRIu64 ", dropped %" PRIu64
+		", revoked %" PRIu64 ", torn %" PRIu64,
 		stats->frames, seconds(ns), per_second(stats->frames, ns),
 		(double)stats->bytes / 1e6, per_second(stats->packet_bytes, ns) * 8 / 1000,
 		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99),
-		stats->missed, stats->revoked, stats->torn);
+		stats->skipped, stats->dropped, stats->revoked, stats->torn);
+	if (stats->repeated)
+		fprintf(stderr, ", repeated %" PRIu64, stats->repeated);
+	if (stats->unused)
+		fprintf(stderr, ", unused %" PRIu64, stats->unused);
+	fputc('\n', stderr);
 }
 
 static void write_string(FILE *file, const char *text)
@@ -116,10 +197,15 @@ static void write_counts(const struct stats *stats, FILE *file)
 	} counts[] = {
 		{ "frames", stats->frames },
 		{ "repeated", stats->repeated },
-		{ "missed", stats->missed },
+		{ "unused", stats->unused },
+		{ "missed", stats->skipped + stats->dropped },
+		{ "skipped", stats->skipped },
+		{ "dropped", stats->dropped },
 		{ "revoked", stats->revoked },
 		{ "torn", stats->torn },
 		{ "reconnects", stats->reconnects },
+		{ "late", stats->late },
+		{ "republished", stats->republished },
 		{ "first_seq", stats->first_seq },
 		{ "last_seq", stats->last_seq },
 		{ "bytes", stats->bytes },

@@ -13,13 +13,29 @@ struct stats_gap {
 	uint64_t from, to; /* the first and the last number that the file does not have */
 };
 
+/* A moment, to measure from. */
+struct stats_mark {
+	uint64_t ns, frames, bytes; /* ns 0: none yet */
+};
+
+struct stats_speed {
+	double fps, kbit_s;
+};
+
+enum { STATS_TEXT_MAX = 512 /* bytes of a line, with the NUL */ };
+
 struct stats {
 	uint64_t frames;   /* encoded, repeated ones not counted */
-	uint64_t repeated; /* a picture that stood still, once a second */
+	uint64_t repeated; /* of a picture that is in the file already */
+	uint64_t unused;   /* with --cfr: pictures that came and no frame shows */
 	uint64_t torn;     /* thrown away: written again while it was read */
-	uint64_t missed;   /* not sent to this view, or dropped on the way */
-	uint64_t revoked;  /* taken back by the broker */
+	uint64_t skipped;  /* not sent, as was wished: a newer one came, or the rate was limited */
+	uint64_t
+		dropped; /* every one was wished for, but this process was too slow for the queue */
+	uint64_t revoked; /* taken back by the broker */
 	uint64_t reconnects;
+	uint64_t late;                /* packets that a server was away or too slow for */
+	uint64_t republished;         /* times that a server was lost and found again */
 	uint64_t first_seq, last_seq; /* if frames > 0 */
 	uint64_t n_gaps;              /* all; the list may be shorter */
 	struct stats_gap gap[STATS_GAPS_MAX];
@@ -31,14 +47,24 @@ struct stats {
 	unsigned parts;            /* files */
 
 	bool is_live; /* print a line from time to time */
-	uint64_t next_line_ns, line_ns, line_frames, line_bytes;
+	uint64_t next_line_ns;
+	struct stats_mark line,
+		second;           /* the last line, and the beginning of the second that runs */
+	struct stats_speed speed; /* of the last second that is complete */
 };
 
 /* A frame went into the encoder. */
 void stats_add_frame(struct stats *stats, uint64_t seq, bool is_new_counting);
 
-/* Print the line on stderr if it is time for one. */
+/* To be called all the time: measures, and prints the line on stderr if it is time for one. */
 void stats_print_live(struct stats *stats, uint64_t now_ns);
+
+/* The line, for people. Counts of what should not happen are left out while they are 0. */
+void stats_format_line(
+	const struct stats *stats, struct stats_speed speed, char text[STATS_TEXT_MAX]);
+
+/* The same as a JSON object in one line, with the speed of the last second. */
+void stats_format_json(const struct stats *stats, char *text, size_t size);
 
 /* Print the one line that remains. */
 void stats_print_summary(const struct stats *stats, const char *output);

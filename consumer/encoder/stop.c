@@ -28,9 +28,20 @@ static int handle(int signo, void (*handler)(int))
 	return sigaction(signo, &action, NULL) < 0 ? -errno : 0;
 }
 
+/* The terminal is gone; not if it is ignored: nohup(1) asked for that. */
+static int handle_hangup(void)
+{
+	struct sigaction now;
+	if (sigaction(SIGHUP, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+		return 0;
+	return handle(SIGHUP, on_stop);
+}
+
 int stop_install(void)
 {
 	int r = handle(SIGINT, on_stop);
+	if (r == 0)
+		r = handle_hangup();
 	if (r == 0)
 		r = handle(SIGTERM, on_stop);
 	if (r == 0)

@@ -1,5 +1,5 @@
 /*
- * SIGINT and SIGTERM: the first asks for an orderly end, and gives it some seconds; the second, or
+ * SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, and gives it some seconds; the second, or
  * the end of those seconds, breaks a write that blocks.
  */
 #pragma once

@@ -1,0 +1,253 @@
+#include "consumer/encoder/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "consumer/encoder/link.h"
+#include "consumer/encoder/names.h"
+#include "consumer/encoder/now.h"
+#include "consumer/encoder/output.h"
+#include "consumer/encoder/stop.h"
+
+struct parts {
+	const struct options *options;
+	const AVOutputFormat *format;
+	struct stats *stats;
+	struct link *link;             /* to a server; NULL: files or a pipe */
+	struct output *output;         /* the file; NULL: none is open */
+	struct track *track;           /* of the newest part, for its next segment */
+	struct picture_format picture; /* of the newest part */
+	char *path;                    /* of the newest file; NULL: there was none */
+	int64_t segment;               /* ticks; 0: one file a part */
+	int64_t key_at, cut_at;        /* ticks: where the next segment is to begin */
+};
+
+static int out_of_memory(struct problem *problem)
+{
+	return problem_set(problem, -ENOMEM, "out of memory");
+}
+
+/* The name of file n of all. path_out [give] */
+static int name_file(
+	const struct options *options, unsigned n, char **path_out, struct problem *problem)
+{
+	int r = options->segment_us ? names_segment(options->output, n, time(NULL), path_out)
+				    : names_part(options->output, n, path_out);
+	if (r == -ENAMETOOLONG)
+		return problem_set(problem, r, "%s gives names that are too long", options->output);
+	return r < 0 ? out_of_memory(problem) : 0;
+}
+
+int parts_check_output(
+	const struct options *options, const AVOutputFormat **format_out, struct problem *problem)
+{
+	_cleanup_free_ char *path = NULL;
+	if (options->segment_us && output_kind_of(options->output) != OUTPUT_FILE)
+		return problem_set(
+			problem, -EINVAL, "--segment makes files, and %s is none", options->output);
+	int r = name_file(options, 0, &path, problem);
+	if (r < 0)
+		return r;
+	return output_check(
+		path, options->muxer, encoder_find(options->encoder.codec), format_out, problem);
+}
+
+static int create_link(struct parts *p, struct problem *problem)
+{
+	const struct link_settings settings = {
+		.url = p->options->output,
+		.format = p->format,
+		.wait = p->options->wait,
+		.timeout_ns = (uint64_t)p->options->timeout_us * NS_PER_US,
+		.patience_ns = (uint64_t)p->options->patience_us * NS_PER_US,
+	};
+	return link_create(&p->link, &settings, problem);
+}
+
+int parts_create(struct parts **parts_out, const struct options *options,
+	const AVOutputFormat *format, struct stats *stats, struct problem *problem)
+{
+	_cleanup_(parts_destroyp) struct parts *p = calloc(1, sizeof(*p));
+	if (!p)
+		return out_of_memory(problem);
+	*p = (struct parts){ .options = options, .format = format, .stats = stats };
+	int r = 0;
+	if (output_kind_of(options->output) == OUTPUT_SERVER)
+		r = create_link(p, problem);
+	if (r == 0)
+		*parts_out = TAKE_PTR(p);
+	return r;
+}
+
+static int refuse_second(
+	const struct parts *p, const struct picture_format *picture, struct problem *problem)
+{
+	return problem_set(problem, -EOPNOTSUPP,
+		"the picture changed from %ux%u to %ux%u, and %s cannot go on in another file: "
+		"what came before is complete",
+		p->picture.width, p->picture.height, picture->width, picture->height,
+		p->options->output);
+}
+
+static void say(const struct parts *p, const struct encoder *encoder)
+{
+	int width, height;
+	encoder_size(encoder, &width, &height);
+	if (p->options->quiet)
+		return;
+	if (p->stats->parts > 0 && p->link)
+		fprintf(stderr, "sluice-encode: the picture is %dx%d now, publishing it anew\n",
+			width, height);
+	else if (p->stats->parts > 0)
+		fprintf(stderr, "sluice-encode: the picture is %dx%d now, going on in part %u\n",
+			width, height, p->stats->parts);
+	if ((uint32_t)width != p->picture.width || (uint32_t)height != p->picture.height)
+		fprintf(stderr,
+			"sluice-encode: %ux%u has an odd side, which the codec does not take: "
+			"cropped to %dx%d\n",
+			p->picture.width, p->picture.height, width, height);
+}
+
+/* Two segments within what a pattern tells apart: the second does not replace the first. */
+static int avoid_last_name(struct parts *p, char **path, struct problem *problem)
+{
+	char *other;
+	if (!p->path || strcmp(p->path, *path) != 0)
+		return 0;
+	if (names_part(*path, p->stats->parts, &other) < 0)
+		return out_of_memory(problem);
+	free(*path);
+	*path = other;
+	return 0;
+}
+
+static int open_file(struct parts *p, struct problem *problem)
+{
+	_cleanup_free_ char *path = NULL;
+	int r = name_file(p->options, p->stats->parts, &path, problem);
+	if (r == 0)
+		r = avoid_last_name(p, &path, problem);
+	if (r == 0)
+		r = output_open(
+			&p->output, path, p->format, p->track, stop_is_overdue, NULL, problem);
+	if (r < 0)
+		return r;
+	p->stats->parts++;
+	free(p->path);
+	p->path = TAKE_PTR(path);
+	return 0;
+}
+
+static int close_file(struct parts *p, struct problem *problem)
+{
+	uint64_t bytes;
+	int r = output_close(&p->output, &bytes, problem);
+	p->stats->bytes += bytes;
+	return r;
+}
+
+static int publish(struct parts *p, struct problem *problem)
+{
+	p->stats->parts++;
+	return link_begin(p->link, TAKE_PTR(p->track), problem);
+}
+
+int parts_begin(struct parts *parts, const struct encoder *encoder,
+	const struct picture_format *picture, struct problem *problem)
+{
+	if (parts->stats->parts > 0 && output_kind_of(parts->options->output) == OUTPUT_PIPE)
+		return refuse_second(parts, picture, problem);
+	parts->track = track_destroy(parts->track);
+	if (track_create(&parts->track, encoder) < 0)
+		return out_of_memory(problem);
+	parts->picture = *picture;
+	parts->segment = av_rescale_q(
+		parts->options->segment_us, (AVRational){ 1, 1000000 }, encoder_time_base(encoder));
+	parts->key_at = parts->cut_at = parts->segment;
+	say(parts, encoder);
+	return parts->link ? publish(parts, problem) : open_file(parts, problem);
+}
+
+bool parts_are_open(const struct parts *parts)
+{
+	if (parts->link)
+		return parts->stats->parts > 0;
+	return parts->output && !output_has_failed(parts->output);
+}
+
+/* A time is at or behind the next boundary, which moves on to the one after it. */
+static bool has_reached(const struct parts *p, int64_t *boundary, int64_t ticks)
+{
+	if (p->segment <= 0 || ticks < *boundary)
+		return false;
+	*boundary = (ticks / p->segment + 1) * p->segment;
+	return true;
+}
+
+bool parts_want_key(struct parts *parts, int64_t ticks)
+{
+	bool is_boundary = has_reached(parts, &parts->key_at, ticks);
+	return is_boundary || (parts->link && link_wants_key(parts->link));
+}
+
+/* What an encoder holds back comes in the order of decoding: behind a key frame nothing is older. */
+static int cut(struct parts *p, const AVPacket *packet, struct problem *problem)
+{
+	if (!(packet->flags & AV_PKT_FLAG_KEY) || !has_reached(p, &p->cut_at, packet->pts))
+		return 0;
+	int r = close_file(p, problem);
+	return r < 0 ? r : open_file(p, problem);
+}
+
+int parts_write(struct parts *parts, AVPacket *packet, struct problem *problem)
+{
+	if (parts->link)
+		return link_write(parts->link, packet, problem);
+	int r = cut(parts, packet, problem);
+	return r < 0 ? r : output_write(parts->output, packet, problem);
+}
+
+int parts_end(struct parts *parts, struct problem *problem)
+{
+	return parts->link ? parts_check(parts, problem) : close_file(parts, problem);
+}
+
+static void update_stats(struct parts *p)
+{
+	struct link_stats stats;
+	link_get_stats(p->link, &stats);
+	p->stats->late = stats.late;
+	p->stats->republished = stats.republished;
+	p->stats->bytes = stats.bytes;
+}
+
+int parts_check(struct parts *parts, struct problem *problem)
+{
+	if (!parts->link)
+		return 0;
+	update_stats(parts);
+	return link_check(parts->link, problem);
+}
+
+int parts_finish(struct parts *parts, struct problem *problem)
+{
+	if (!parts->link)
+		return 0;
+	int r = link_finish(parts->link, problem);
+	update_stats(parts);
+	return r;
+}
+
+struct parts *parts_destroy(struct parts *parts)
+{
+	if (!parts)
+		return NULL;
+	parts->link = link_destroy(parts->link);
+	parts->track = track_destroy(parts->track);
+	free(parts->path);
+	free(parts);
+	return NULL;
+}
