@@ -11,7 +11,13 @@
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
-static const struct encoder_settings usual = { .codec = "nvjpeg", .crf = -1, .qp = -1, .gop = -1 };
+static const struct encoder_settings usual = {
+	.codec = "nvjpeg",
+	.crf = -1,
+	.qp = -1,
+	.gop = -1,
+	.b_frames = -1,
+};
 
 static struct encoder_settings with_option(const char *option)
 {
@@ -387,6 +393,9 @@ static const struct {
 	{ { .crf = 20, .qp = -1 }, "nvjpeg has no -crf: " },
 	{ { .preset = "fast", .crf = -1, .qp = -1 }, "no presets" },
 	{ { .tune = "film", .crf = -1, .qp = -1 }, "no tunes" },
+	{ { .max_bit_rate = 1, .crf = -1, .qp = -1 }, "nvjpeg has no -maxrate" },
+	{ { .profile = "main", .crf = -1, .qp = -1 }, "no profiles" },
+	{ { .b_frames = 2, .crf = -1, .qp = -1 }, "no B-frames" },
 	{ { .pix_fmt = "nv12", .crf = -1, .qp = -1 }, "does not take pixel format nv12" },
 	{ { .crf = -1, .qp = 1 }, "-qp 1: nvjpeg takes 2 (best) to 31" },
 	{ { .crf = -1, .qp = 32 }, "-qp 32" },

@@ -21,6 +21,8 @@ struct nvjpeg_gpu {
 	CudaFunctions *cu;
 	const struct nvjpeg_api *api;
 	CUcontext context;
+	CUdevice device;
+	bool is_retained; /* the primary context of the device, which is this one */
 	CUstream stream;
 	struct nvjpeg_handle *handle;
 	struct nvjpeg_state *state;
@@ -80,11 +82,32 @@ int nvjpeg_gpu_check(struct problem *problem)
 	return nvjpeg_api_load(&api, problem);
 }
 
+/*
+ * libsluice's own context is the device's primary one, and goes with its view: the encoder may be there
+ * for longer, as when the broker is started again.
+ */
+static int keep_context(struct nvjpeg_gpu *g, struct problem *problem)
+{
+	CUcontext primary = NULL;
+	int r = cuda_result(g, g->cu->cuCtxGetDevice(&g->device), "cuCtxGetDevice", problem);
+	if (r == 0)
+		r = cuda_result(g, g->cu->cuDevicePrimaryCtxRetain(&primary, g->device),
+			"cuDevicePrimaryCtxRetain", problem);
+	if (r < 0)
+		return r;
+	g->is_retained = primary == g->context;
+	if (!g->is_retained)
+		g->cu->cuDevicePrimaryCtxRelease(g->device);
+	return 0;
+}
+
 static int make_encoder(
 	struct nvjpeg_gpu *g, const struct nvjpeg_settings *settings, struct problem *problem)
 {
-	int r = cuda_result(g, g->cu->cuStreamCreate(&g->stream, CU_STREAM_NON_BLOCKING),
-		"cuStreamCreate", problem);
+	int r = keep_context(g, problem);
+	if (r == 0)
+		r = cuda_result(g, g->cu->cuStreamCreate(&g->stream, CU_STREAM_NON_BLOCKING),
+			"cuStreamCreate", problem);
 	if (r == 0)
 		r = jpeg_result(g->api->create(&g->handle), "nvjpegCreateSimple", problem);
 	if (r == 0)
@@ -196,6 +219,8 @@ struct nvjpeg_gpu *nvjpeg_gpu_destroy(struct nvjpeg_gpu *g)
 			g->cu->cuStreamDestroy(g->stream);
 		leave(g);
 	}
+	if (g->is_retained)
+		g->cu->cuDevicePrimaryCtxRelease(g->device);
 	if (g->cu)
 		cuda_free_functions(&g->cu);
 	free(g);

@@ -20,7 +20,8 @@ int nvjpeg_gpu_check(struct problem *problem);
 /**
  * Make an encoder. May take some 100 ms.
  *
- * context   [borrow] CUcontext, until nvjpeg_gpu_destroy()
+ * context   [borrow] CUcontext; a device's primary one for the call, another until
+ *           nvjpeg_gpu_destroy()
  * settings  [borrow]
  * gpu_out   [give]
  *

@@ -34,6 +34,10 @@ static int refuse_foreign(const struct encoder_settings *s, struct problem *prob
 		return problem_set(problem, -EINVAL, quality, "-crf");
 	if (!is_none(s->preset) || !is_none(s->tune))
 		return problem_set(problem, -EINVAL, "nvjpeg has no presets and no tunes");
+	if (s->max_bit_rate > 0 || s->buffer_bits > 0)
+		return problem_set(problem, -EINVAL, quality, "-maxrate and no -bufsize");
+	if (s->profile || s->b_frames > 0)
+		return problem_set(problem, -EINVAL, "nvjpeg has no profiles and no B-frames");
 	if (s->pix_fmt && strcmp(s->pix_fmt, "yuvj420p") != 0 && strcmp(s->pix_fmt, "yuv420p") != 0)
 		return problem_set(problem, -EINVAL,
 			"nvjpeg does not take pixel format %s: it encodes yuvj420p", s->pix_fmt);
