@@ -41,11 +41,23 @@ static void lease_drop(struct lease *lease)
 	lease_end(lease);
 }
 
+/* One that was never sent: the next one tells of what was left out before it. */
+static void drop_unsent(struct lease *lease)
+{
+	struct subscriber *s = lease->subscriber;
+	struct list *next = lease->link.next;
+	if (next == &s->waiting)
+		s->paced += lease->paced;
+	else
+		container_of(next, struct lease, link)->paced += lease->paced;
+	lease_drop(lease);
+}
+
 static void drop_waiting(struct subscriber *s)
 {
 	struct lease *lease;
 	while ((lease = list_first(&s->waiting, struct lease, link)))
-		lease_drop(lease);
+		drop_unsent(lease);
 }
 
 void subscriber_finish(struct subscriber *s)
@@ -69,6 +81,8 @@ static void lease_begin(struct subscriber *s, struct slot *slot)
 	lease->slot = slot->index;
 	lease->seq = slot->seq;
 	lease->published_ns = slot->info.published_ns;
+	lease->paced = s->paced;
+	s->paced = 0;
 	pool_hold(&lease->hold, slot);
 	list_insert(&s->waiting, &lease->link);
 	s->n_waiting++;
@@ -101,7 +115,7 @@ static void pump(struct subscriber *s)
 			continue;
 		}
 		s->counts.dropped++;
-		lease_drop(lease);
+		drop_unsent(lease);
 		if (r < 0)
 			return;
 	}
@@ -119,19 +133,94 @@ static void make_room(struct subscriber *s)
 			s->counts.skipped++;
 		else
 			s->counts.dropped++;
-		lease_drop(oldest);
+		drop_unsent(oldest);
 	}
 }
 
-void subscriber_offer(struct subscriber *s, struct slot *slot)
+/* --- The maximum frame rate ------------------------------------------------------------------- */
+
+static uint64_t at_most(uint64_t a, uint64_t limit)
 {
-	if (s->offered_seq == slot->seq)
+	return a < limit ? a : limit;
+}
+
+/* How far apart the stream's pictures are; a pause says nothing of that. */
+static void learn(struct pace *pace, uint64_t pts_ns, uint64_t interval_ns)
+{
+	uint64_t gap = pts_ns > pace->last_ns ? pts_ns - pace->last_ns : 0;
+	bool is_first = pace->last_ns == 0;
+	pace->last_ns = pts_ns;
+	if (is_first || gap == 0)
 		return;
-	s->offered_seq = slot->seq;
+	gap = at_most(gap, interval_ns);
+	pace->usual_ns = pace->usual_ns ? (7 * pace->usual_ns + gap) / 8 : gap;
+}
+
+/*
+ * Is the picture the one that is nearest to the time when one is due? Those times have the interval of
+ * the maximum rate whatever the pictures' own times are, so the rate is kept on average, and a jitter
+ * of less than half of the stream's own interval does not change which pictures are taken.
+ */
+static bool is_due(const struct pace *pace, uint64_t pts_ns, uint64_t interval_ns)
+{
+	bool is_from_before = pace->due_ns > pts_ns + 2 * interval_ns; /* another source's times */
+	return is_from_before || pts_ns + pace->usual_ns / 2 >= pace->due_ns;
+}
+
+static void take(struct pace *pace, uint64_t pts_ns, uint64_t interval_ns)
+{
+	bool is_near = pts_ns < pace->due_ns + interval_ns && pace->due_ns <= pts_ns + interval_ns;
+	pace->due_ns = (is_near ? pace->due_ns : pts_ns) + interval_ns;
+}
+
+/* Not this one, unless it stays the newest: the time when another might still come is waited for. */
+static void leave_out(struct subscriber *s, uint64_t pts_ns)
+{
+	const struct pace *pace = &s->pace;
+	uint64_t spare = at_most(2 * pace->usual_ns, s->options.min_interval_ns);
+	s->counts.paced++;
+	s->paced++;
+	s->is_behind = true;
+	s->ops->defer(s, pace->due_ns - pts_ns + spare);
+}
+
+static void hand_over(struct subscriber *s, struct slot *slot)
+{
 	/* what waits and what is lent are at most fifo_depth and max_holds: a lease is unused */
 	make_room(s);
 	lease_begin(s, slot);
 	pump(s);
+}
+
+void subscriber_offer(struct subscriber *s, struct slot *slot)
+{
+	uint64_t interval = s->options.min_interval_ns, pts = slot->info.pts_ns;
+	if (s->offered_seq == slot->seq)
+		return;
+	s->offered_seq = slot->seq;
+	s->is_behind = false;
+	if (interval) {
+		learn(&s->pace, pts, interval);
+		if (!is_due(&s->pace, pts, interval)) {
+			leave_out(s, pts);
+			return;
+		}
+		take(&s->pace, pts, interval);
+	}
+	hand_over(s, slot);
+}
+
+void subscriber_catch_up(struct subscriber *s)
+{
+	struct slot *newest = s->pool ? s->pool->newest : NULL;
+	if (!s->is_behind || !newest || newest->seq != s->offered_seq)
+		return;
+	s->is_behind = false;
+	s->counts.paced--;
+	s->paced--;
+	/* it counts as one that came when it was due */
+	s->pace.due_ns += s->options.min_interval_ns;
+	hand_over(s, newest);
 }
 
 void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation)
@@ -139,6 +228,7 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 	s->pool = pool;
 	s->generation = generation;
 	s->offered_seq = 0;
+	s->is_behind = false;
 	if (pool->newest && pool->newest->complete)
 		subscriber_offer(s, pool->newest);
 }
@@ -154,6 +244,7 @@ void subscriber_detach(struct subscriber *s)
 	list_for_each(lease, &s->lent, link)
 		pool_drop(&lease->hold);
 	s->pool = NULL;
+	s->is_behind = false;
 }
 
 static struct lease *find_lent(
@@ -185,7 +276,7 @@ void subscriber_on_revoke(struct hold *hold)
 	struct subscriber *s = lease->subscriber;
 	if (lease->state == LEASE_WAITING) {
 		s->counts.dropped++;
-		lease_end(lease);
+		drop_unsent(lease);
 		return;
 	}
 	lease->state = LEASE_REVOKED;

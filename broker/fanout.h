@@ -8,6 +8,10 @@
  *	   │                └──revoked──▶ revoked ──released──▶ (gone)
  *	   └─ replaced (mailbox: skipped), pushed out (fifo: dropped), revoked (dropped)
  *
+ * A subscriber with a maximum frame rate is not offered every frame: the times of their pictures
+ * decide, so that those it gets are as evenly spaced as the stream allows. The newest one is offered
+ * in any case, later, if no other comes.
+ *
  * Lent and revoked leases both count against max_holds: a client that does not read its socket gets
  * a bounded number of messages.
  */
@@ -46,6 +50,7 @@ struct lease {
 	uint64_t seq;
 	uint64_t published_ns;
 	uint64_t sent_ns;
+	uint64_t paced; /* frames left out before it */
 };
 
 struct subscriber;
@@ -56,13 +61,17 @@ struct subscriber_ops {
 	int (*send)(struct subscriber *s, const struct lease *lease, const struct frame_info *info);
 	/* Tell the client that a lent frame is taken back. */
 	void (*revoked)(struct subscriber *s, const struct lease *lease);
+	/* Call subscriber_catch_up() in so long; once, the last one counts. NULL if there is no
+	 * maximum frame rate. */
+	void (*defer)(struct subscriber *s, uint64_t wait_ns);
 };
 
 struct subscriber_options {
 	enum fanout_delivery delivery;
-	unsigned fifo_depth; /* 1 to FANOUT_FIFO_MAX for FANOUT_FIFO */
-	unsigned max_holds;  /* 1 to FANOUT_HOLDS_MAX */
-	bool reserved;       /* holds are never revoked */
+	unsigned fifo_depth;      /* 1 to FANOUT_FIFO_MAX for FANOUT_FIFO */
+	unsigned max_holds;       /* 1 to FANOUT_HOLDS_MAX */
+	bool reserved;            /* holds are never revoked */
+	uint64_t min_interval_ns; /* of the pictures that it is offered, on average; 0: all */
 };
 
 struct subscriber_counts {
@@ -70,6 +79,14 @@ struct subscriber_counts {
 	uint64_t skipped; /* mailbox: replaced by a newer one before it was sent */
 	uint64_t dropped; /* pushed out of the queue, revoked in it, or the socket was full */
 	uint64_t revoked; /* taken back while lent */
+	uint64_t paced;   /* left out for the sake of its maximum frame rate */
+};
+
+/* What is known of the times of the pictures. */
+struct pace {
+	uint64_t due_ns;   /* the next picture should be of this time; 0: any */
+	uint64_t last_ns;  /* when the last picture was of, offered or not; 0: there was none */
+	uint64_t usual_ns; /* from one picture of the stream to the next */
 };
 
 struct subscriber {
@@ -81,10 +98,13 @@ struct subscriber {
 	struct gpu_timeline *timeline; /* NULL: none yet */
 	struct pool *pool; /* of the generation it gets now; NULL: none, nothing is offered */
 	uint32_t generation;
-	uint64_t offered_seq; /* the last frame that was offered; 0: none */
-	struct list waiting;  /* lease::link, oldest first */
-	struct list lent;     /* lease::link, oldest first: lent and revoked */
-	struct list unused;   /* lease::link */
+	uint64_t offered_seq; /* the last frame that was offered or left out; 0: none */
+	struct pace pace;
+	bool is_behind;      /* the newest frame was left out */
+	uint64_t paced;      /* frames left out since the last lease */
+	struct list waiting; /* lease::link, oldest first */
+	struct list lent;    /* lease::link, oldest first: lent and revoked */
+	struct list unused;  /* lease::link */
 	unsigned n_waiting;
 	unsigned n_lent;
 	struct subscriber_counts counts;
@@ -107,6 +127,9 @@ void subscriber_detach(struct subscriber *s);
 /* A frame of the generation that is attached may be had: sends it, or lets it wait. Nothing if it was
  * offered before. */
 void subscriber_offer(struct subscriber *s, struct slot *slot);
+
+/* It is time to offer the newest frame, if that was left out. */
+void subscriber_catch_up(struct subscriber *s);
 
 /**
  * The client gives a frame back. Waiting frames take its place.

@@ -19,3 +19,7 @@ struct frame_info {
 	unsigned n_damage;     /* 0: all may have changed */
 	struct frame_rect damage[FRAME_DAMAGE_MAX];
 };
+
+/* The damage of a picture that was made of one of another size: what a pixel is mixed from is in it. */
+void frame_scale_damage(struct frame_info *info, uint32_t from_width, uint32_t from_height,
+	uint32_t to_width, uint32_t to_height);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/imports.h"
+#include "broker/scale.h"
 #include "common/clock.h"
 #include "common/worker.h"
 
@@ -20,6 +21,8 @@ struct cpu_job {
 	uint8_t *to;
 	struct video_format format;
 	uint64_t seq;
+	struct scaler **scaler; /* convert from from_format; NULL: it is the same */
+	struct video_format from_format;
 };
 
 struct lane {
@@ -31,6 +34,7 @@ struct lane {
 	struct gpu_buffer *staging;
 	struct imports slots;    /* of the host view's generation */
 	struct imports mappings; /* of captured buffers */
+	struct scaler *scaler;   /* while a step of the CPU is under way it is the worker's */
 	const char *way;
 
 	/* the picture that is under way; slot NULL: none */
@@ -38,12 +42,15 @@ struct lane {
 	uint64_t seq;
 	struct frame_info info;
 	struct capture_buffer *buffer; /* where it comes from, or */
-	struct hold hold;              /* the other view's slot */
+	struct view *from;             /* another view, of which */
+	struct hold hold;              /* this slot is read */
 	unsigned n_steps;
 	unsigned at; /* the step that runs */
 	enum step step[STEPS_MAX];
 	struct cpu_job cpu;
 	struct gpu_copy copy;
+	struct gpu_convert convert;
+	bool is_converted; /* by the GPU: convert counts, not copy */
 	gpu_job gpu_job;
 };
 
@@ -86,6 +93,7 @@ struct lane *lane_destroy(struct lane *lane)
 	lane->worker = worker_destroy(lane->worker);
 	lane_forget_memory(lane);
 	imports_clear(&lane->mappings);
+	scaler_destroy(lane->scaler);
 	free(lane);
 	return NULL;
 }
@@ -109,6 +117,16 @@ bool lane_was_on_gpu(const struct lane *lane)
 const char *lane_way(const struct lane *lane)
 {
 	return lane->way;
+}
+
+const struct slot *lane_reads(const struct lane *lane)
+{
+	return lane->slot ? lane->hold.slot : NULL;
+}
+
+const struct view *lane_source(const struct lane *lane)
+{
+	return lane->slot ? lane->from : NULL;
 }
 
 static void forget_memory(struct lane *lane)
@@ -137,6 +155,7 @@ static struct capture_buffer *clear(struct lane *lane)
 	pool_drop(&lane->hold);
 	lane->slot = NULL;
 	lane->buffer = NULL;
+	lane->from = NULL;
 	return buffer;
 }
 
@@ -177,12 +196,25 @@ static void next_step(struct lane *lane, int result)
 		finish(lane, result);
 }
 
+static int convert(struct cpu_job *job)
+{
+	struct scaler **scaler = job->scaler;
+	int r = 0;
+	if (*scaler && !scaler_fits(*scaler, &job->from_format, &job->format))
+		*scaler = scaler_destroy(*scaler);
+	if (!*scaler)
+		r = scaler_create(scaler, &job->from_format, &job->format);
+	return r < 0 ? r : scaler_run(*scaler, job->from, job->to);
+}
+
 static int run_cpu(void *data)
 {
 	struct cpu_job *job = data;
 	int r = 0;
 	if (job->buffer)
 		r = job->buffer->read(job->buffer, job->to, &job->format, job->seq);
+	else if (job->scaler)
+		r = convert(job);
 	else
 		memcpy(job->to, job->from, job->format.size_bytes);
 #ifdef SLUICE_FAULTS
@@ -276,6 +308,8 @@ static int run_gpu_step(struct lane *lane)
 		struct gpu_picture to =
 			gpu_picture_of(generation_slot(g, lane->slot)->buffer, &g->format);
 		lane->buffer->record(lane->buffer, &to, lane->seq, &work);
+	} else if (lane->is_converted) {
+		work.convert = &lane->convert;
 	} else {
 		work.copy = &lane->copy;
 	}
@@ -313,7 +347,9 @@ static int plan_buffer(struct lane *lane)
 	const struct generation *g = lane->view->generation;
 	const struct slot_memory *slot = generation_slot(g, lane->slot);
 	const struct capture_mapping *mapping = lane->buffer->mapping;
-	lane->cpu = (struct cpu_job){ lane->buffer, NULL, slot->map, g->format, lane->seq };
+	lane->cpu = (struct cpu_job){
+		.buffer = lane->buffer, .to = slot->map, .format = g->format, .seq = lane->seq
+	};
 	if (slot->map) {
 		add_step(lane, STEP_CPU);
 		lane->way = "copied from the captured memory by the CPU";
@@ -359,8 +395,9 @@ static int plan_upload(struct lane *lane, const struct slot_memory *from)
 		if (r < 0)
 			return r;
 		direct = lane->staging;
-		lane->cpu =
-			(struct cpu_job){ NULL, from->map, gpu_buffer_map(direct), g->format, 0 };
+		lane->cpu = (struct cpu_job){
+			.from = from->map, .to = gpu_buffer_map(direct), .format = g->format
+		};
 		add_step(lane, STEP_CPU);
 		lane->way = "uploaded from the host view through staging memory: the driver cannot "
 			    "import a memfd";
@@ -383,8 +420,9 @@ static int plan_read_back(struct lane *lane, const struct slot_memory *from)
 		if (r < 0)
 			return r;
 		direct = lane->staging;
-		lane->cpu =
-			(struct cpu_job){ NULL, gpu_buffer_map(direct), slot->map, g->format, 0 };
+		lane->cpu = (struct cpu_job){
+			.from = gpu_buffer_map(direct), .to = slot->map, .format = g->format
+		};
 		add_step(lane, STEP_CPU);
 		lane->way =
 			"read back from the GPU through staging memory: the driver cannot import a "
@@ -392,6 +430,51 @@ static int plan_read_back(struct lane *lane, const struct slot_memory *from)
 	}
 	lane->copy.to = gpu_picture_of(direct, &g->format);
 	return 0;
+}
+
+/* Both are in GPU memory. */
+static int plan_convert(
+	struct lane *lane, const struct slot_memory *from, const struct video_format *from_format)
+{
+	const struct generation *g = lane->view->generation;
+	lane->is_converted = true;
+	lane->convert = (struct gpu_convert){
+		.from_format = from_format,
+		.to_format = &g->format,
+		.from = gpu_picture_of(from->buffer, from_format),
+		.to = gpu_picture_of(generation_slot(g, lane->slot)->buffer, &g->format),
+	};
+	add_step(lane, STEP_GPU);
+	lane->way = "converted on the GPU";
+	return 0;
+}
+
+/* Both are in host memory. */
+static int plan_scale(
+	struct lane *lane, const struct slot_memory *from, const struct video_format *from_format)
+{
+	const struct generation *g = lane->view->generation;
+	bool is_same = format_equal(from_format, &g->format);
+	lane->cpu = (struct cpu_job){
+		.from = from->map,
+		.to = generation_slot(g, lane->slot)->map,
+		.format = g->format,
+		.scaler = is_same ? NULL : &lane->scaler,
+		.from_format = *from_format,
+	};
+	add_step(lane, STEP_CPU);
+	lane->way = is_same ? "copied by the CPU: it is in this form already"
+			    : "converted by the CPU (libswscale)";
+	return 0;
+}
+
+static int plan_from(
+	struct lane *lane, const struct slot_memory *from, const struct video_format *from_format)
+{
+	bool to_host = lane->view->source.ops->kind == MEMORY_HOST;
+	if (from->map)
+		return to_host ? plan_scale(lane, from, from_format) : plan_upload(lane, from);
+	return to_host ? plan_read_back(lane, from) : plan_convert(lane, from, from_format);
 }
 
 /* A slot is there and the plan is made, or not: begin. */
@@ -404,6 +487,12 @@ static int begin(struct lane *lane, int planned)
 	return r == -EBUSY ? POOL_FULL : r;
 }
 
+static void clear_plan(struct lane *lane)
+{
+	lane->n_steps = lane->at = 0;
+	lane->is_converted = false;
+}
+
 int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer)
 {
 	assert(!lane_is_busy(lane));
@@ -412,28 +501,37 @@ int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer)
 	lane->buffer = buffer;
 	lane->info = buffer->info;
 	lane->seq = stream_take_seq(lane->view->stream);
-	lane->n_steps = lane->at = 0;
+	clear_plan(lane);
 	return begin(lane, plan_buffer(lane));
 }
 
-int lane_take_other(struct lane *lane)
+/* What is known of the frame, in the terms of the view that it comes into. */
+static void take_info(struct lane *lane, const struct slot *slot, const struct video_format *from)
+{
+	lane->info = slot->info;
+	lane->info.begun_ns = clock_ns();
+	lane->info.copied_ns = 0;
+	const struct video_format *to = &lane->view->generation->format;
+	if (!format_equal(from, to))
+		frame_scale_damage(&lane->info, from->width, from->height, to->width, to->height);
+}
+
+int lane_take_from(struct lane *lane, struct view *from)
 {
 	assert(!lane_is_busy(lane));
-	const struct generation *other = view_other(lane->view)->generation;
-	struct slot *from = other ? other->pool.newest : NULL;
-	if (!from || !from->complete || view_is_current(lane->view))
+	const struct generation *g = from->generation;
+	struct slot *slot = g ? g->pool.newest : NULL;
+	if (!slot || !slot->complete || slot->seq <= view_newest_seq(lane->view))
 		return 0;
 	if (view_begin(lane->view, &lane->slot) != POOL_OK)
 		return POOL_FULL;
-	pool_hold(&lane->hold, from);
+	lane->from = from;
+	pool_hold(&lane->hold, slot);
 	pool_reserve(&lane->hold);
-	lane->info = from->info;
-	lane->info.begun_ns = clock_ns();
-	lane->info.copied_ns = 0;
-	lane->seq = from->seq;
-	lane->n_steps = lane->at = 0;
-	const struct slot_memory *memory = generation_slot(other, from);
-	return begin(lane, memory->map ? plan_upload(lane, memory) : plan_read_back(lane, memory));
+	take_info(lane, slot, &g->format);
+	lane->seq = slot->seq;
+	clear_plan(lane);
+	return begin(lane, plan_from(lane, generation_slot(g, slot), &g->format));
 }
 
 struct capture_buffer *lane_cancel(struct lane *lane)

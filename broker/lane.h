@@ -1,6 +1,6 @@
 /*
  * A lane brings pictures into the slots of one view: from a captured buffer, or from the newest slot
- * of the stream's other view. One at a time; at most one step on the CPU (a worker thread) and one
+ * of another view of the stream. One at a time; at most one step on the CPU (a worker thread) and one
  * on the GPU:
  *
  *	captured memory ──CPU──▶ host slot                      a host stream
@@ -10,6 +10,8 @@
  *	GPU picture ──GPU──▶ GPU slot                           a GPU stream: the one ingest copy
  *	GPU slot ──GPU──▶ host slot                             its host view
  *	GPU slot ──GPU──▶ staging ──CPU──▶ host slot            ..., if a memfd cannot be imported
+ *	GPU slot ──GPU──▶ GPU slot                              a converted view in GPU memory
+ *	host slot ──CPU──▶ host slot                            ..., in host memory where no GPU makes it
  *
  * Everything here is for the loop thread.
  */
@@ -22,7 +24,7 @@ struct lane;
 
 struct lane_listener {
 	/* The picture is published, or could not be (negative: -ESTALE: its memory is gone; -ENODEV: the
-	 * GPU is lost). The lane is idle. buffer is NULL if it came from the other view. */
+	 * GPU is lost). The lane is idle. buffer is NULL if it came from another view. */
 	void (*done)(void *data, struct lane *lane, struct capture_buffer *buffer, int result);
 };
 
@@ -56,9 +58,15 @@ bool lane_was_on_gpu(const struct lane *lane);
  */
 int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
 
-/* Bring in the newest frame of the other view, which is kept from being written meanwhile. As above;
- * 0 also if there is none that is newer. */
-int lane_take_other(struct lane *lane);
+/* Bring in the newest frame of another view, which is kept from being written meanwhile: as it is, if it is
+ * laid out as this view, else converted. As above; 0 also if there is none that is newer. */
+int lane_take_from(struct lane *lane, struct view *from);
+
+/* The slot of the other view that it is reading; NULL: none. */
+const struct slot *lane_reads(const struct lane *lane);
+
+/* The view that this is of; NULL: none. */
+const struct view *lane_source(const struct lane *lane);
 
 /**
  * Stop: when this returns nobody reads the buffer, and the slot is abandoned, or published if it was
@@ -68,7 +76,7 @@ int lane_take_other(struct lane *lane);
  */
 struct capture_buffer *lane_cancel(struct lane *lane);
 
-/* The view's generation, or that of the other, is about to go: forget what was imported of it. The lane
+/* The view's generation, or that of one it is made from, is about to go: forget what was imported of it. The lane
  * is idle. */
 void lane_forget_memory(struct lane *lane);
 

@@ -3,7 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
+
 enum { TIMELINES_MAX = 64 /* that one submission signals: GPU_SIGNALS_MAX */ };
+
+static const uint64_t interval_max_ns = 3600 * NS_PER_S;
 
 int request_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,
 	char *text, size_t text_size)
@@ -24,11 +28,17 @@ int request_options(const Sluice__Subscribe *request, struct subscriber_options 
 			request->fifo_depth, WIRE_FIFO_MAX);
 		return SLUICE__ERROR_CODE__ERROR_LIMIT;
 	}
+	if (request->min_interval_ns > interval_max_ns) {
+		snprintf(text, text_size, "a frame in %llu s: one in an hour is the least",
+			(unsigned long long)(request->min_interval_ns / NS_PER_S));
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
 	*options_out = (struct subscriber_options){
 		.delivery = fifo ? FANOUT_FIFO : FANOUT_MAILBOX,
 		.fifo_depth = fifo ? request->fifo_depth : 0,
 		.max_holds = holds ? holds : WIRE_HOLDS_DEFAULT,
 		.reserved = request->reserved_holds > 0,
+		.min_interval_ns = request->min_interval_ns,
 	};
 	return 0;
 }
@@ -106,6 +116,80 @@ int request_view(const struct client *client, const Sluice__Subscribe *request,
 	}
 	return find_kind(client, stream, request, view_out, text, text_size);
 }
+
+/* --- Another form ----------------------------------------------------------------------------- */
+
+_Static_assert((int)FORM_RANGE_LIMITED == (int)SLUICE__RANGE__RANGE_LIMITED &&
+		       (int)FORM_RANGE_FULL == (int)SLUICE__RANGE__RANGE_FULL,
+	"a form has the protocol's numbers");
+
+/* "NV12, I420": what there is at all. */
+static void list_formats(char *buf, size_t size)
+{
+	const struct format_info *info;
+	buf[0] = 0;
+	for (unsigned i = 0; (info = format_info_at(i)); i++) {
+		size_t len = strlen(buf);
+		snprintf(buf + len, size - len, "%s%s", len ? ", " : "", info->name);
+	}
+}
+
+int request_form(
+	const Sluice__Subscribe *request, struct form *form_out, char *text, size_t text_size)
+{
+	enum { NO_MATRIX = 255 };
+	char names[160];
+	const char *why;
+	*form_out = (struct form){
+		.fourcc = request->fourcc,
+		.width = request->width,
+		.height = request->height,
+		.matrix = request->matrix < NO_MATRIX ? (uint8_t)request->matrix : NO_MATRIX,
+		.range = (enum form_range)request->range,
+	};
+	if (form_is_sound(form_out, &why))
+		return 0;
+	list_formats(names, sizeof(names));
+	snprintf(text, text_size, "stream \"%.64s\" cannot be had in that form: %s; formats are %s",
+		request->stream, why, names);
+	return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+}
+
+/* Nobody makes its frames who could make others. */
+static int refuse_form(const struct view *view, char *text, size_t text_size)
+{
+	char has[64];
+	snprintf(text, text_size, "stream \"%s\" is %s; only its own format and size can be had",
+		view->stream->name,
+		format_describe(&view->stream->native.generation->format, has, sizeof(has)));
+	return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+}
+
+int request_converted(const struct form *form, struct view **view, char *text, size_t text_size)
+{
+	struct stream *stream = (*view)->stream;
+	enum memory_kind kind = (*view)->source.ops->kind;
+	const struct generation *native = stream->native.generation;
+	struct form wanted = *form;
+	/* what is not known yet may turn out to be it: else the subscription ends then */
+	if (form_is_any(form) || !native || form_is_own(form, &native->format))
+		return 0;
+	if (!stream->supply)
+		return refuse_form(*view, text, text_size);
+	form_settle(&wanted, &native->format);
+	struct view *found = stream_find_converted(stream, &wanted, kind);
+	if (!found)
+		found = stream_add_converted(stream, &wanted, kind);
+	if (!found) {
+		snprintf(text, text_size, "stream \"%s\" has %d converted views already",
+			stream->name, STREAM_CONVERTED_MAX);
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
+	*view = found;
+	return 0;
+}
+
+/* --- Readiness -------------------------------------------------------------------------------- */
 
 static unsigned count_timelines(const struct view *view)
 {

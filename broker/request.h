@@ -3,8 +3,12 @@
 
 #include "broker/client.h"
 
+/* The form that is asked for. 0, or an error code with a sentence. */
+int request_form(
+	const Sluice__Subscribe *request, struct form *form_out, char *text, size_t text_size);
+
 /**
- * The view that is asked for.
+ * The view of the stream's own form in the memory that is asked for.
  *
  * view_out  [lend] as long as its stream
  *
@@ -12,6 +16,15 @@
  */
 int request_view(const struct client *client, const Sluice__Subscribe *request,
 	struct view **view_out, char *text, size_t text_size);
+
+/**
+ * The view that has this form, if the stream's own has not: made if need be.
+ *
+ * view  that of the stream's own form; replaced
+ *
+ * 0, or an error code with a sentence.
+ */
+int request_converted(const struct form *form, struct view **view, char *text, size_t text_size);
 
 /* How frames are to be delivered. 0, or an error code with a sentence. */
 int request_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,

@@ -331,6 +331,7 @@ static int pack_frame(struct frame_message *out, uint32_t view, const struct lea
 	m.captured_ns = info->captured_ns;
 	m.copied_ns = info->copied_ns;
 	m.published_ns = info->published_ns;
+	m.paced = lease->paced;
 	fill_damage(&m, rect, pointer, info);
 	packet.body_case = SLUICE__PACKET__BODY_FRAME;
 	packet.frame = &m;
@@ -342,7 +343,7 @@ const struct frame_message *server_frame_message(struct server *server, uint32_t
 {
 	struct frame_message *m = &server->frame;
 	if (m->seq == lease->seq && m->view == view && m->generation == lease->generation &&
-		m->copied_ns == info->copied_ns)
+		m->copied_ns == info->copied_ns && m->paced == lease->paced)
 		return m;
 	m->seq = 0;
 	if (pack_frame(m, view, lease, info) < 0)
@@ -351,5 +352,6 @@ const struct frame_message *server_frame_message(struct server *server, uint32_t
 	m->generation = lease->generation;
 	m->seq = lease->seq;
 	m->copied_ns = info->copied_ns;
+	m->paced = lease->paced;
 	return m;
 }

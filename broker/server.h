@@ -68,6 +68,7 @@ struct frame_message {
 	uint32_t view;
 	uint32_t generation;
 	uint64_t seq;
+	uint64_t paced;
 	uint64_t copied_ns; /* differs between those who get it early and the others */
 	size_t len;
 	uint8_t data[1024];

@@ -16,12 +16,15 @@
 #define FROM_ENDED   (1ull << 63)
 #define FROM_NUMBER  (FROM_CLIENTS - 1)
 
+enum { VIEWS_MAX = 2 + STREAM_CONVERTED_MAX };
+
 /* Everything that one answer points to. */
 struct page {
 	Sluice__Status status;
 	Sluice__StreamStatus stream[WIRE_STATUS_STREAMS], *stream_ptr[WIRE_STATUS_STREAMS];
 	struct description description[WIRE_STATUS_STREAMS];
-	Sluice__ViewStatus view[WIRE_STATUS_STREAMS][2], *view_ptr[WIRE_STATUS_STREAMS][2];
+	Sluice__ViewStatus view[WIRE_STATUS_STREAMS][VIEWS_MAX];
+	Sluice__ViewStatus *view_ptr[WIRE_STATUS_STREAMS][VIEWS_MAX];
 	Sluice__GpuStatus gpu[SERVER_GPUS_MAX], *gpu_ptr[SERVER_GPUS_MAX];
 	Sluice__Device device[SERVER_GPUS_MAX];
 	Sluice__ClientStatus client[WIRE_STATUS_CLIENTS], *client_ptr[WIRE_STATUS_CLIENTS];
@@ -56,20 +59,26 @@ static void fill_view(Sluice__ViewStatus *out, const struct view *view)
 	out->bytes = g->bytes;
 }
 
+static void add_view(struct page *page, unsigned i, const struct view *view)
+{
+	unsigned v = (unsigned)page->stream[i].n_views++;
+	fill_view(&page->view[i][v], view);
+	page->view_ptr[i][v] = &page->view[i][v];
+}
+
 static void add_stream(struct page *page, const struct stream *stream)
 {
 	unsigned i = (unsigned)page->status.n_streams++;
+	const struct view *view;
 	sluice__stream_status__init(&page->stream[i]);
-	const struct view *views[2] = { &stream->native, &stream->mirror };
-	unsigned n_views = stream->mirror.source.ops ? 2 : 1;
 	describe_stream(stream, &page->description[i]);
 	page->stream[i].info = &page->description[i].info;
-	page->stream[i].n_views = n_views;
 	page->stream[i].views = page->view_ptr[i];
-	for (unsigned v = 0; v < n_views; v++) {
-		fill_view(&page->view[i][v], views[v]);
-		page->view_ptr[i][v] = &page->view[i][v];
-	}
+	add_view(page, i, &stream->native);
+	if (stream->mirror.source.ops)
+		add_view(page, i, &stream->mirror);
+	list_for_each(view, &stream->converted, link)
+		add_view(page, i, view);
 	page->stream_ptr[i] = &page->stream[i];
 }
 
@@ -81,7 +90,9 @@ static void fill_options(Sluice__SubscriptionStatus *out, const struct subscribe
 	out->fifo_depth = options->fifo_depth;
 	out->max_holds = options->max_holds;
 	out->reserved_holds = options->reserved ? options->max_holds : 0;
+	out->min_interval_ns = options->min_interval_ns;
 	out->sent = counts->sent;
+	out->paced = counts->paced;
 	out->skipped = counts->skipped;
 	out->dropped = counts->dropped;
 	out->revoked = counts->revoked;

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -14,6 +15,7 @@ static uint32_t last_view_id;
 static void view_init(struct view *view, struct stream *stream, unsigned n_slots)
 {
 	*view = (struct view){ .id = ++last_view_id, .stream = stream, .n_slots = n_slots };
+	list_init(&view->link);
 	list_init(&view->subscribers);
 }
 
@@ -26,6 +28,7 @@ void stream_init(struct stream *stream, const char *name, const char *source, un
 	snprintf(stream->text, sizeof(stream->text), "its source has not started yet");
 	view_init(&stream->native, stream, n_slots);
 	view_init(&stream->mirror, stream, n_slots);
+	list_init(&stream->converted);
 	stream->native.source = slots_host(budget);
 }
 
@@ -67,15 +70,46 @@ struct view *stream_view(struct stream *stream, enum memory_kind kind)
 	return NULL;
 }
 
-struct view *view_other(struct view *view)
+static struct view *other(struct view *view)
 {
 	struct stream *stream = view->stream;
-	struct view *other = view == &stream->native ? &stream->mirror : &stream->native;
-	return other->source.ops ? other : NULL;
+	struct view *found = view == &stream->native ? &stream->mirror : &stream->native;
+	return found->source.ops ? found : NULL;
+}
+
+bool view_is_converted(const struct view *view)
+{
+	return view != &view->stream->native && view != &view->stream->mirror;
+}
+
+struct view *view_from(struct view *view)
+{
+	return view_is_converted(view) ? view->from : other(view);
+}
+
+bool view_is_wanted(const struct view *view)
+{
+	return view->n_subscribers > 0 || view->n_dependents > 0;
+}
+
+static void free_converted(struct view *view)
+{
+	view_undepend(view);
+	assert(!view_is_wanted(view));
+	view_release(view);
+	view->stream->n_converted--;
+	list_remove(&view->link);
+	free(view);
 }
 
 void stream_finish(struct stream *stream)
 {
+	struct view *view, *next;
+	/* whoever made them is gone, and what each was made from may come before it */
+	list_for_each(view, &stream->converted, link)
+		view_undepend(view);
+	list_for_each_safe(view, next, &stream->converted, link)
+		free_converted(view);
 	assert(list_empty(&stream->native.subscribers));
 	assert(list_empty(&stream->mirror.subscribers));
 	view_release(&stream->native);
@@ -171,11 +205,21 @@ void view_end(struct view *view, const char *reason)
 			stream->listener->end(stream->listener_data, view, s, view->reason);
 }
 
+void stream_end_views(struct stream *stream, const char *reason)
+{
+	struct view *view, *next;
+	list_for_each(view, &stream->converted, link)
+		view_end(view, reason);
+	view_end(&stream->native, reason);
+	view_end(&stream->mirror, reason);
+	list_for_each_safe(view, next, &stream->converted, link)
+		stream_forget_converted(view);
+}
+
 void stream_give_up(struct stream *stream, const char *reason)
 {
 	stream->is_over = true;
-	view_end(&stream->native, reason);
-	view_end(&stream->mirror, reason);
+	stream_end_views(stream, reason);
 	stream_set_state(stream, STREAM_WAITING, reason);
 }
 
@@ -256,7 +300,7 @@ void view_abandon(struct view *view, struct slot *slot)
 		pool_forget_newest(&view->generation->pool);
 }
 
-static uint64_t newest_seq(const struct view *view)
+uint64_t view_newest_seq(const struct view *view)
 {
 	const struct generation *g = view->generation;
 	return g && g->pool.newest ? g->pool.newest->seq : 0;
@@ -264,8 +308,9 @@ static uint64_t newest_seq(const struct view *view)
 
 bool view_is_current(const struct view *view)
 {
-	const struct view *other = view_other((struct view *)view);
-	return !other || newest_seq(view) >= newest_seq(other);
+	const struct stream *stream = view->stream;
+	uint64_t seq = view_newest_seq(view);
+	return seq >= view_newest_seq(&stream->native) && seq >= view_newest_seq(&stream->mirror);
 }
 
 static unsigned reserved_of(const struct subscriber *s)
@@ -274,19 +319,67 @@ static unsigned reserved_of(const struct subscriber *s)
 }
 
 /*
- * Slots that readers may have for certain. The writer needs its own, and the mirror is made of one
- * that must not be revoked meanwhile.
+ * Slots that readers may have for certain. The writer needs its own, and what other views are made
+ * of must not be revoked meanwhile.
  */
-static unsigned room_of(struct view *view)
+static unsigned room_of(struct view *view, unsigned n_dependents)
 {
-	unsigned kept = POOL_UNRESERVED_MIN + (view_other(view) ? 1 : 0);
+	unsigned n_read = n_dependents + (!view_is_converted(view) && other(view) ? 1 : 0);
+	unsigned kept = POOL_UNRESERVED_MIN + (n_read < VIEW_READ_MAX ? n_read : VIEW_READ_MAX);
 	return view->n_slots > kept ? view->n_slots - kept : 0;
+}
+
+/* One more is about to want it. */
+static int want(struct view *view)
+{
+	const struct stream *stream = view->stream;
+	if (view_is_wanted(view) || !stream->supply)
+		return 0;
+	return stream->supply->wanted(stream->supply_data, view);
+}
+
+/* One has gone. */
+static void unwant(struct view *view)
+{
+	const struct stream *stream = view->stream;
+	if (!view_is_wanted(view) && stream->supply)
+		stream->supply->unwanted(stream->supply_data, view);
+}
+
+int view_depend(struct view *view, struct view *from)
+{
+	assert(!view->from && view != from);
+	unsigned room = room_of(from, from->n_dependents + 1);
+	if (from->reserved > room) {
+		snprintf(view->reason, sizeof(view->reason),
+			"of the stream's %u slots %u are reserved, and a conversion needs one more: start "
+			"the broker with --slots %u",
+			from->n_slots, from->reserved, from->n_slots + from->reserved - room);
+		return -EBUSY;
+	}
+	int r = want(from);
+	if (r < 0) {
+		snprintf(view->reason, sizeof(view->reason), "%s", from->reason);
+		return r;
+	}
+	from->n_dependents++;
+	view->from = from;
+	return 0;
+}
+
+void view_undepend(struct view *view)
+{
+	struct view *from = view->from;
+	if (!from)
+		return;
+	view->from = NULL;
+	from->n_dependents--;
+	unwant(from);
 }
 
 int view_join(struct view *view, struct subscriber *s, char *text, size_t text_size)
 {
-	struct stream *stream = view->stream;
-	unsigned room = room_of(view);
+	unsigned room = room_of(view, view->n_dependents);
 	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > room) {
 		snprintf(text, text_size,
 			"a queue of %u frames needs %u slots and the stream has %u: ask for "
@@ -306,12 +399,10 @@ int view_join(struct view *view, struct subscriber *s, char *text, size_t text_s
 			view->reserved + reserved_of(s) + view->n_slots - room);
 		return -EBUSY;
 	}
-	if (view->n_subscribers == 0 && stream->supply) {
-		int r = stream->supply->wanted(stream->supply_data, view);
-		if (r < 0) {
-			snprintf(text, text_size, "%s", view->reason);
-			return r;
-		}
+	int r = want(view);
+	if (r < 0) {
+		snprintf(text, text_size, "%s", view->reason);
+		return r;
 	}
 	list_insert(&view->subscribers, &s->link);
 	view->n_subscribers++;
@@ -325,9 +416,7 @@ void view_leave(struct view *view, struct subscriber *s)
 	view->n_subscribers--;
 	subscriber_finish(s);
 	view_returned(view);
-	struct stream *stream = view->stream;
-	if (view->n_subscribers == 0 && stream->supply)
-		stream->supply->unwanted(stream->supply_data, view);
+	unwant(view);
 }
 
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation)
@@ -349,9 +438,10 @@ bool view_is_running(const struct view *view)
 	const struct stream *stream = view->stream;
 	if (stream->state != STREAM_LIVE || !view->generation)
 		return false;
-	if (view == &stream->mirror || stream->native.source.ops->kind != MEMORY_HOST)
-		return view == &stream->native || view->n_subscribers > 0;
-	return view->n_subscribers > 0 || stream->mirror.n_subscribers == 0;
+	if (view != &stream->native)
+		return view_is_wanted(view);
+	return stream->native.source.ops->kind != MEMORY_HOST || view_is_wanted(view) ||
+	       !view_is_wanted(&stream->mirror);
 }
 
 void view_returned(struct view *view)
@@ -380,4 +470,64 @@ void view_forget_newest(struct view *view)
 	const struct slot *newest = view->generation ? view->generation->pool.newest : NULL;
 	if (newest && newest->complete)
 		pool_forget_newest(&view->generation->pool);
+}
+
+void stream_forget_newest(struct stream *stream)
+{
+	struct view *view;
+	view_forget_newest(&stream->native);
+	view_forget_newest(&stream->mirror);
+	list_for_each(view, &stream->converted, link)
+		view_forget_newest(view);
+}
+
+/* --- Converted views -------------------------------------------------------------------------- */
+
+struct view *stream_find_converted(
+	struct stream *stream, const struct form *form, enum memory_kind kind)
+{
+	struct view *view;
+	list_for_each(view, &stream->converted, link)
+		if (view->source.ops->kind == kind && form_equal(&view->form, form))
+			return view;
+	return NULL;
+}
+
+void stream_forget_converted(struct view *view)
+{
+	const struct stream *stream = view->stream;
+	if (!view_is_converted(view) || view_is_wanted(view))
+		return;
+	if (stream->supply)
+		stream->supply->forget(stream->supply_data, view);
+	free_converted(view);
+}
+
+static void make_place(struct stream *stream)
+{
+	struct view *view;
+	list_for_each(view, &stream->converted, link)
+		if (!view_is_wanted(view)) {
+			stream_forget_converted(view);
+			return;
+		}
+}
+
+struct view *stream_add_converted(
+	struct stream *stream, const struct form *form, enum memory_kind kind)
+{
+	const struct view *like = stream_view(stream, kind);
+	if (stream->n_converted == STREAM_CONVERTED_MAX)
+		make_place(stream);
+	if (stream->n_converted == STREAM_CONVERTED_MAX)
+		return NULL;
+	struct view *view = malloc(sizeof(*view));
+	if (!view)
+		return NULL;
+	view_init(view, stream, like->n_slots);
+	view->source = like->source;
+	view->form = *form;
+	list_insert(&stream->converted, &view->link);
+	stream->n_converted++;
+	return view;
 }

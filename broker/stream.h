@@ -5,10 +5,17 @@
 #pragma once
 
 #include "broker/fanout.h"
+#include "broker/form.h"
 #include "broker/generation.h"
 #include "common/histogram.h"
 
-enum { STREAM_NAME_MAX = 64, STREAM_TEXT_MAX = 512, STREAM_SOURCE_MAX = 256 };
+enum {
+	STREAM_NAME_MAX = 64,
+	STREAM_TEXT_MAX = 512,
+	STREAM_SOURCE_MAX = 256,
+	STREAM_CONVERTED_MAX = 8, /* converted views */
+	VIEW_READ_MAX = 2,        /* slots of a view that others are made of at one time */
+};
 
 enum stream_state {
 	STREAM_WAITING, /* its source is not there (yet, or no more): text says why */
@@ -24,18 +31,26 @@ struct view_counts {
 
 /*
  * One form of a stream's frames. The stream's own form is its native view; its mirror is the same
- * picture in the other kind of memory, made only while somebody wants it.
+ * picture in the other kind of memory, made only while somebody wants it. Converted views have
+ * another format or size; each is made from one of these two, or from a converted view of the same
+ * form in the other kind of memory, while somebody wants it.
+ *
+ * A view is wanted while it has subscribers, or a view that is made from it is wanted.
  */
 struct view {
-	uint32_t id; /* unique in this broker, from 1 */
+	struct list link; /* stream::converted */
+	uint32_t id;      /* unique in this broker, from 1 */
 	struct stream *stream;
 	unsigned n_slots;
 	struct slot_source source;
 	struct generation *generation; /* NULL before the first format, and while nobody wants it */
 	struct list subscribers;       /* subscriber::link */
 	unsigned n_subscribers;
-	unsigned reserved; /* holds that are never revoked, of all subscribers together */
-	bool was_returned; /* the newest frame was given back by all before it was complete */
+	struct form form;      /* converted: what was asked for */
+	struct view *from;     /* converted: what it is made from while it is wanted, else NULL */
+	unsigned n_dependents; /* wanted views that are made from it */
+	unsigned reserved;     /* holds that are never revoked, of all subscribers together */
+	bool was_returned;     /* the newest frame was given back by all before it was complete */
 	struct view_counts counts;
 	struct histogram copy;            /* captured to copied */
 	char reason[STREAM_TEXT_MAX + 1]; /* why it runs as it does, or why not */
@@ -53,11 +68,13 @@ struct stream_listener {
 
 /* Told who wants which view: the one who makes the frames. */
 struct stream_supply {
-	/* The first subscriber of the view is about to join: the mirror gets a generation here. 0, or
-	 * negative errno: view->reason says why it cannot be had. */
+	/* The view is about to be wanted: all but the native one get a generation here, if the format
+	 * is known. 0, or negative errno: view->reason says why it cannot be had. */
 	int (*wanted)(void *data, struct view *view);
-	/* The last one has left. */
+	/* It is wanted no more. */
 	void (*unwanted)(void *data, struct view *view);
+	/* A converted view that nobody wants is about to be freed. */
+	void (*forget)(void *data, struct view *view);
 	/* A subscriber was attached, and the view's newest frame may be old. */
 	void (*attached)(void *data, struct view *view);
 	/* The newest frame was with somebody, and is with nobody any more. */
@@ -70,7 +87,9 @@ struct stream {
 	enum stream_state state;
 	char text[STREAM_TEXT_MAX + 1];
 	struct view native;
-	struct view mirror;                 /* source.ops NULL: there is none */
+	struct view mirror;    /* source.ops NULL: there is none */
+	struct list converted; /* view::link, the one that was made last at the end */
+	unsigned n_converted;
 	uint64_t next_seq;                  /* of the next frame, from 1, never reset */
 	bool is_over;                       /* nobody can have its frames any more: text says why */
 	char gpu_text[STREAM_TEXT_MAX + 1]; /* why there is no view in GPU memory */
@@ -106,14 +125,49 @@ void stream_set_supply(
 /* The view that is in this kind of memory; NULL: there is none. */
 struct view *stream_view(struct stream *stream, enum memory_kind kind);
 
-/* The other view of the stream; NULL: there is none. */
-struct view *view_other(struct view *view);
+bool view_is_converted(const struct view *view);
+
+/* What a view is made from: of the native view and the mirror the other one; NULL: nothing, or nothing
+ * now. */
+struct view *view_from(struct view *view);
+
+/* Is it, or anything that is made from it, for anybody? */
+bool view_is_wanted(const struct view *view);
+
+/* The converted view of this form in this kind of memory; NULL: there is none. */
+struct view *stream_find_converted(
+	struct stream *stream, const struct form *form, enum memory_kind kind);
+
+/**
+ * Make one; the stream can be had in this kind of memory. If there are too many, one that nobody wants
+ * goes. NULL: all are wanted, or there is no memory. [lend] until it is forgotten, which is not while
+ * it is wanted.
+ */
+struct view *stream_add_converted(
+	struct stream *stream, const struct form *form, enum memory_kind kind);
+
+/* It goes, unless it is wanted. Takes views that are not converted, which stay. */
+void stream_forget_converted(struct view *view);
+
+/**
+ * A converted view is to be made from this one, which is wanted for that. It had nothing.
+ *
+ * 0, -EBUSY: of the slots too many are reserved; or what stream_supply::wanted returns. view->reason
+ * says why.
+ */
+int view_depend(struct view *view, struct view *from);
+
+/* It is not any more. Takes one that depends on nothing. */
+void view_undepend(struct view *view);
 
 /* Every subscriber must have left (asserted). */
 void stream_finish(struct stream *stream);
 
 /* Waiting, with a sentence why, or live with "". Tells the listener of a change. */
 void stream_set_state(struct stream *stream, enum stream_state state, const char *text);
+
+/* All its views end for this reason; the converted ones are freed. */
+void stream_end_views(struct stream *stream, const char *reason);
 
 /* What makes its frames has failed for good, for this reason: all views end, and nobody can subscribe until
  * there is another source of memory or a new format. No writer may have a slot. */
@@ -162,7 +216,10 @@ void view_publish(struct view *view, struct slot *slot, uint64_t seq, struct fra
 /* The writer has no frame after all. */
 void view_abandon(struct view *view, struct slot *slot);
 
-/* Is a frame in the view as new as any? */
+/* The number of the newest frame in the view; 0: there is none. */
+uint64_t view_newest_seq(const struct view *view);
+
+/* Is a frame in the view as new as any that the stream has in its own form? */
 bool view_is_current(const struct view *view);
 
 /**
@@ -179,7 +236,8 @@ void view_leave(struct view *view, struct subscriber *s);
  * Stale ids do nothing. */
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation);
 
-/* Are frames made for it now? The native view has every frame, unless only its GPU mirror is wanted. */
+/* Are frames made for it now? The native view has every frame, unless it is not wanted, but its GPU mirror
+ * is. */
 bool view_is_running(const struct view *view);
 
 /* A client of the view has given a frame back. */
@@ -192,3 +250,6 @@ void view_settled(struct view *view);
 /* The newest frame is for nobody any more: its source is gone. New subscribers wait for the next. One
  * that the GPU still writes stays: whoever subscribes is not offered it. */
 void view_forget_newest(struct view *view);
+
+/* Of all views. */
+void stream_forget_newest(struct stream *stream);

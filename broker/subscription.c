@@ -66,7 +66,22 @@ static void send_revoked(struct subscriber *subscriber, const struct lease *leas
 	client_send(s->client, &packet, NULL);
 }
 
-static const struct subscriber_ops ops = { .send = send_frame, .revoked = send_revoked };
+static void defer(struct subscriber *subscriber, uint64_t wait_ns)
+{
+	watch_arm(of_subscriber(subscriber)->pace_timer, wait_ns);
+}
+
+static void on_pace_timer(void *data)
+{
+	struct subscription *s = data;
+	subscriber_catch_up(&s->subscriber);
+}
+
+static const struct subscriber_ops ops = {
+	.send = send_frame,
+	.revoked = send_revoked,
+	.defer = defer,
+};
 
 struct subscription *subscription_find(struct client *client, uint32_t view)
 {
@@ -177,19 +192,17 @@ static void return_bytes(struct subscription *s)
 	s->bytes = 0;
 }
 
-static bool view_is_wanted(const struct subscription *s)
+/* One that is converted is so by its making. */
+static bool has_form(const struct subscription *s)
 {
-	const struct video_format *f = &s->view->generation->format;
-	return (!s->want_fourcc || s->want_fourcc == f->fourcc) &&
-	       (!s->want_width || s->want_width == f->width) &&
-	       (!s->want_height || s->want_height == f->height);
+	return view_is_converted(s->view) || form_is_own(&s->form, &s->view->generation->format);
 }
 
-static void end_unwanted(struct subscription *s)
+static void end_other_form(struct subscription *s)
 {
 	char text[WIRE_TEXT_MAX + 1], has[64];
 	snprintf(text, sizeof(text),
-		"stream \"%s\" is %s now; only its own format and size can be had",
+		"stream \"%s\" is %s now: subscribe again to have it converted",
 		s->view->stream->name,
 		format_describe(&s->view->generation->format, has, sizeof(has)));
 	subscription_end(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text);
@@ -278,8 +291,8 @@ void subscription_rebind(struct subscription *s)
 	/* one generation in flight at a time: a client that is stopped through ten resizes gets one */
 	if (!g || answer_pending)
 		return;
-	if (!view_is_wanted(s)) {
-		end_unwanted(s);
+	if (!has_form(s)) {
+		end_other_form(s);
 		return;
 	}
 	return_bytes(s);
@@ -331,22 +344,59 @@ static int check_client(
 		return SLUICE__ERROR_CODE__ERROR_LIMIT;
 	}
 	if (subscription_find(client, view->id)) {
-		snprintf(text, text_size, "this client has subscribed to stream \"%s\" already",
+		snprintf(text, text_size,
+			"this client has subscribed to that view of stream \"%s\" already",
 			view->stream->name);
 		return SLUICE__ERROR_CODE__ERROR_EXISTS;
 	}
 	return 0;
 }
 
-static int check_form(struct subscription *s, char *text, size_t text_size)
+/* Of neither its client nor its view. */
+static void discard(struct subscription *s)
 {
-	char has[64];
-	if (!s->view->generation || view_is_wanted(s))
+	s->pace_timer = watch_destroy(s->pace_timer);
+	free(s);
+}
+
+static int prepare(struct client *client, struct view *view,
+	const struct subscriber_options *options, struct subscription **s_out, char *text,
+	size_t text_size)
+{
+	struct subscription *s = calloc(1, sizeof(*s));
+	int r = s ? 0 : -ENOMEM;
+	if (s && options->min_interval_ns)
+		r = loop_timer(client->server->loop, &s->pace_timer, on_pace_timer, s);
+	if (r < 0) {
+		free(s);
+		snprintf(text, text_size, "the broker has no memory left");
+		return SLUICE__ERROR_CODE__ERROR_INTERNAL;
+	}
+	s->client = client;
+	s->view = view;
+	subscriber_init(&s->subscriber, options, &ops);
+	*s_out = s;
+	return 0;
+}
+
+/* s [take] unless 0 is returned */
+static int join(struct subscription *s, char *text, size_t text_size)
+{
+	s->subscriber.early = s->readiness != SLUICE__READINESS__READINESS_COMPLETE;
+	s->subscriber.on_timeline = s->readiness == SLUICE__READINESS__READINESS_TIMELINE;
+	int r = view_join(s->view, &s->subscriber, text, text_size);
+	if (r == 0)
 		return 0;
-	snprintf(text, text_size, "stream \"%s\" is %s; only its own format and size can be had",
-		s->view->stream->name,
-		format_describe(&s->view->generation->format, has, sizeof(has)));
-	return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	discard(s);
+	return r == -EBUSY ? SLUICE__ERROR_CODE__ERROR_ADMISSION
+			   : SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+}
+
+/* It was added to the stream for a request that was refused before anybody tried to make it. */
+static void forget_untried(struct view *view)
+{
+	if (!view->generation && !view->reason[0])
+		stream_forget_converted(view);
 }
 
 /* subscription_out is a member of its client and its view if 0 is returned. */
@@ -354,37 +404,33 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 	struct subscription **subscription_out, char *text, size_t text_size)
 {
 	struct subscriber_options options;
+	struct form form;
 	struct view *view;
-	int code = request_view(client, request, &view, text, text_size);
+	int code = request_form(request, &form, text, text_size);
 	if (!code)
-		code = check_client(client, view, text, text_size);
+		code = request_view(client, request, &view, text, text_size);
 	if (!code)
 		code = request_options(request, &options, text, text_size);
+	if (!code)
+		code = request_converted(&form, &view, text, text_size);
 	if (code)
 		return code;
-	_cleanup_free_ struct subscription *s = calloc(1, sizeof(*s));
-	if (!s) {
-		snprintf(text, text_size, "the broker has no memory left");
-		return SLUICE__ERROR_CODE__ERROR_INTERNAL;
+	struct subscription *s = NULL;
+	code = check_client(client, view, text, text_size);
+	if (!code)
+		code = prepare(client, view, &options, &s, text, text_size);
+	if (!code) {
+		s->form = form;
+		s->readiness =
+			request_readiness(view, request->readiness, s->note, sizeof(s->note));
+		code = join(s, text, text_size);
 	}
-	s->client = client;
-	s->view = view;
-	s->want_fourcc = request->fourcc;
-	s->want_width = request->width;
-	s->want_height = request->height;
-	subscriber_init(&s->subscriber, &options, &ops);
-	s->readiness = request_readiness(view, request->readiness, s->note, sizeof(s->note));
-	s->subscriber.early = s->readiness != SLUICE__READINESS__READINESS_COMPLETE;
-	s->subscriber.on_timeline = s->readiness == SLUICE__READINESS__READINESS_TIMELINE;
-	code = check_form(s, text, text_size);
-	if (code)
+	if (code) {
+		forget_untried(view);
 		return code;
-	int r = view_join(view, &s->subscriber, text, text_size);
-	if (r < 0)
-		return r == -EBUSY ? SLUICE__ERROR_CODE__ERROR_ADMISSION
-				   : SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	}
 	client->subscription[client->n_subscriptions++] = s;
-	*subscription_out = TAKE_PTR(s);
+	*subscription_out = s;
 	return 0;
 }
 
@@ -416,7 +462,7 @@ struct subscription *subscription_destroy(struct subscription *s)
 	while (client->subscription[i] != s)
 		i++;
 	client->subscription[i] = client->subscription[--client->n_subscriptions];
-	free(s);
+	discard(s);
 	return NULL;
 }
 

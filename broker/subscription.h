@@ -9,10 +9,8 @@ struct subscription {
 	struct subscriber subscriber; /* first member: the fan-out's part */
 	struct client *client;
 	struct view *view;
-	/* what the view must be, 0: anything */
-	uint32_t want_fourcc;
-	uint32_t want_width;
-	uint32_t want_height;
+	struct form form;             /* what the view must be */
+	struct watch *pace_timer;     /* NULL: every frame is for it */
 	uint32_t offered;             /* generation sent last, 0: none */
 	bool bound;                   /* the client has answered it */
 	Sluice__Readiness readiness;  /* as granted */

@@ -19,6 +19,13 @@ static const struct format_info table[] = {
 	{ DRM_FORMAT_YUYV,     "YUY2", 1, { 4 }, { 1 }, { 0 } },
 	{ DRM_FORMAT_NV12,     "NV12", 2, { 1, 2 }, { 0, 1 }, { 0, 1 } },
 	{ DRM_FORMAT_YUV420,   "I420", 3, { 1, 1, 1 }, { 0, 1, 1 }, { 0, 1, 1 } },
+	{ DRM_FORMAT_P010,     "P010", 2, { 2, 4 }, { 0, 1 }, { 0, 1 } },
+	{ DRM_FORMAT_XRGB2101010, "xRGB_210LE", 1, { 4 }, { 0 }, { 0 } },
+	{ DRM_FORMAT_ARGB2101010, "ARGB_210LE", 1, { 4 }, { 0 }, { 0 } },
+	{ DRM_FORMAT_XBGR2101010, "xBGR_210LE", 1, { 4 }, { 0 }, { 0 } },
+	{ DRM_FORMAT_ABGR2101010, "ABGR_210LE", 1, { 4 }, { 0 }, { 0 } },
+	{ DRM_FORMAT_XBGR16161616F, "RGBx_F16", 1, { 8 }, { 0 }, { 0 } },
+	{ DRM_FORMAT_ABGR16161616F, "RGBA_F16", 1, { 8 }, { 0 }, { 0 } },
 };
 /* clang-format on */
 
@@ -32,12 +39,34 @@ const struct format_info *format_info(uint32_t fourcc)
 	return NULL;
 }
 
+static bool is_spelled(const char *name, uint32_t fourcc)
+{
+	bool same = strlen(name) == 4;
+	for (unsigned i = 0; i < 4 && same; i++)
+		same = toupper((unsigned char)name[i]) == toupper((int)(fourcc >> (8 * i) & 0xff));
+	return same;
+}
+
 const struct format_info *format_info_by_name(const char *name)
 {
 	for (unsigned i = 0; i < N_FORMATS; i++)
 		if (strcasecmp(table[i].name, name) == 0)
 			return &table[i];
+	for (unsigned i = 0; i < N_FORMATS; i++)
+		if (is_spelled(name, table[i].fourcc))
+			return &table[i];
 	return NULL;
+}
+
+char *format_names(char *buf, size_t size)
+{
+	size_t used = 0;
+	buf[0] = 0;
+	for (unsigned i = 0; i < N_FORMATS && used < size; i++) {
+		const char *before = i == 0 ? "" : i + 1 < N_FORMATS ? ", " : " or ";
+		used += (size_t)snprintf(buf + used, size - used, "%s%s", before, table[i].name);
+	}
+	return buf;
 }
 
 const struct format_info *format_info_at(unsigned i)

@@ -2,7 +2,9 @@
  * Pixel formats and the layout of a frame in memory.
  *
  * A format is named by its DRM fourcc (drm_fourcc.h), in little-endian order as there:
- * DRM_FORMAT_XRGB8888 is B, G, R, X in memory (PipeWire's BGRx).
+ * DRM_FORMAT_XRGB8888 is B, G, R, X in memory (PipeWire's BGRx). Those of 2:10:10:10 are words of 32
+ * bits, named from the highest bit down as PipeWire does; P010's samples are 16 bits, of which the
+ * upper ten count.
  *
  * The planes of a frame share one stride and follow each other without a gap: plane 1 begins at
  * stride × height. The planes of YUV420 (I420) are the exception: its chroma stride is half.
@@ -17,12 +19,13 @@ enum {
 	FORMAT_PLANES_MAX = 4,
 	FORMAT_SIDE_MAX = 16384,   /* pixels, width and height each */
 	FORMAT_STRIDE_ALIGN = 256, /* bytes: what CUDA and NVENC ask of a pitch */
-	FORMAT_NAME_MAX = 8,       /* bytes, with the NUL */
+	FORMAT_NAME_MAX = 16,      /* bytes, with the NUL */
+	FORMAT_NAMES_MAX = 256,    /* bytes of all names in a sentence, with the NUL */
 };
 
 struct format_info {
 	uint32_t fourcc;
-	const char *name; /* as PipeWire and FFmpeg users know it: "BGRx", "NV12" */
+	const char *name; /* as PipeWire users know it: "BGRx", "NV12", "xRGB_210LE" */
 	unsigned n_planes;
 	unsigned bytes
 		[FORMAT_PLANES_MAX]; /* per sample of the plane: 4 for BGRx, 2 for NV12's plane 1 */
@@ -52,11 +55,14 @@ struct video_format {
 /* NULL if the format is not supported. Lives for ever. */
 const struct format_info *format_info(uint32_t fourcc);
 
-/* Case does not matter. NULL if there is no such format. */
+/* Its name or the letters of its fourcc ("XR30"); case does not matter. NULL: no such format. */
 const struct format_info *format_info_by_name(const char *name);
 
 /* The i-th supported format, NULL past the last. */
 const struct format_info *format_info_at(unsigned i);
+
+/* "BGRx, BGRA, ... or RGBA_F16", for sentences. FORMAT_NAMES_MAX is enough. Returns buf. */
+char *format_names(char *buf, size_t size);
 
 /* "BGRx 1920x1080"; an unknown fourcc is printed as its letters. Returns buf. */
 char *format_describe(const struct video_format *format, char *buf, size_t size);

@@ -4,7 +4,41 @@
 #include <drm_fourcc.h>
 #include <string.h>
 
-enum { BLOCK_MAX = 16, BLACK = 16, WHITE = 235, THRESHOLD = 128 };
+#include "common/pixel.h"
+
+enum { BLOCK_MAX = 16, BLACK = 16, WHITE = 235, THRESHOLD = 128, GREY = 128 };
+
+/* Where the brightness of a pixel is found, and how many bits it has. */
+enum sample_kind {
+	SAMPLE_BYTE,
+	SAMPLE_P010,  /* the upper byte of two */
+	SAMPLE_GREEN, /* of 2:10:10:10: always in the middle */
+	SAMPLE_HALF,
+};
+
+static enum sample_kind sample_kind(uint32_t fourcc)
+{
+	switch (fourcc) {
+	case DRM_FORMAT_P010:
+		return SAMPLE_P010;
+	case DRM_FORMAT_XRGB2101010:
+	case DRM_FORMAT_ARGB2101010:
+	case DRM_FORMAT_XBGR2101010:
+	case DRM_FORMAT_ABGR2101010:
+		return SAMPLE_GREEN;
+	case DRM_FORMAT_XBGR16161616F:
+	case DRM_FORMAT_ABGR16161616F:
+		return SAMPLE_HALF;
+	default:
+		return SAMPLE_BYTE;
+	}
+}
+
+unsigned stamp_step(uint32_t fourcc)
+{
+	const struct format_info *info = format_info(fourcc);
+	return info->bytes[0] >> info->sub_x[0];
+}
 
 struct stamp_grid stamp_grid(uint32_t width, uint32_t height)
 {
@@ -46,21 +80,38 @@ static bool code_bit(uint64_t code, unsigned i)
 static void fill_row(uint8_t *row, const struct video_format *format, uint64_t code, uint32_t block)
 {
 	assert(block > 0);
+	size_t step = stamp_step(format->fourcc);
 	for (uint32_t x = 0; x < STAMP_BITS * block; x++) {
 		uint8_t value = code_bit(code, x / block) ? WHITE : BLACK;
+		uint8_t *px = row + x * step;
 		switch (format->fourcc) {
 		case DRM_FORMAT_NV12:
 		case DRM_FORMAT_YUV420:
-			row[x] = value;
+			*px = value;
 			break;
 		case DRM_FORMAT_YUYV:
-			row[(size_t)2 * x] = value;
-			row[(size_t)2 * x + 1] = 128;
+			px[0] = value;
+			px[1] = GREY;
+			break;
+		case DRM_FORMAT_P010:
+			px[0] = 0;
+			px[1] = value;
 			break;
 		default:
-			memset(row + (size_t)4 * x, value, 3);
-			row[(size_t)4 * x + 3] = 255;
+			pixel_put_rgb(px, format->fourcc, value, value, value);
 		}
+	}
+}
+
+static void grey_row(uint8_t *row, uint32_t samples, bool is_p010)
+{
+	if (!is_p010) {
+		memset(row, GREY, samples);
+		return;
+	}
+	for (uint32_t i = 0; i < samples; i++) {
+		row[2 * i] = 0;
+		row[2 * i + 1] = GREY;
 	}
 }
 
@@ -72,8 +123,8 @@ static void grey_chroma(uint8_t *pixels, const struct video_format *format, uint
 		uint32_t width = format->n_planes == 2 ? STAMP_BITS * grid->block
 						       : (STAMP_BITS * grid->block + 1) / 2;
 		for (uint32_t row = y / 2; row < (y + grid->block + 1) / 2; row++)
-			memset(pixels + format->offset[p] + (size_t)row * format->stride[p], 128,
-				width);
+			grey_row(pixels + format->offset[p] + (size_t)row * format->stride[p],
+				width, format->fourcc == DRM_FORMAT_P010);
 	}
 }
 
@@ -87,35 +138,60 @@ void stamp_draw(uint8_t *pixels, const struct video_format *format, uint32_t num
 		fill_row(row, format, code, grid.block);
 		for (uint32_t i = 1; i < grid.block; i++)
 			memcpy(row + (size_t)i * format->stride[0], row,
-				(size_t)STAMP_BITS * grid.block *
-					(format->n_planes > 1 ? 1
-							      : format_row_bytes(format, 0) /
-									format->width));
+				(size_t)STAMP_BITS * grid.block * stamp_step(format->fourcc));
 		grey_chroma(pixels, format, y, &grid);
 	}
 }
 
-static bool read_band(const uint8_t *row, unsigned step, uint32_t block, uint32_t *number_out)
+static bool is_white(const uint8_t *sample, enum sample_kind kind)
 {
+	enum { HALF_OF_HALF = 0x3800, HALF_SIGN = 0x8000 };
+	uint32_t green;
+	uint16_t half;
+	switch (kind) {
+	case SAMPLE_P010:
+		return sample[1] > THRESHOLD;
+	case SAMPLE_GREEN:
+		memcpy(&green, sample, sizeof(green));
+		return (green >> 12 & 0xff) > THRESHOLD;
+	case SAMPLE_HALF:
+		memcpy(&half, sample, sizeof(half));
+		return half > HALF_OF_HALF && !(half & HALF_SIGN);
+	default:
+		return *sample > THRESHOLD;
+	}
+}
+
+/* The middle of each band's blocks: rows pitch_bytes apart, samples step bytes. */
+struct reading {
+	const uint8_t *rows;
+	size_t pitch_bytes;
+	enum sample_kind kind;
+	unsigned step;
+	uint32_t block;
+};
+
+static bool read_band(const struct reading *r, unsigned band, uint32_t *number_out)
+{
+	const uint8_t *row = r->rows + band * r->pitch_bytes;
 	uint64_t code = 0;
 	for (unsigned i = 0; i < STAMP_BITS; i++) {
-		uint32_t x = i * block + block / 2;
-		code = code << 1 | (row[(size_t)x * step] > THRESHOLD);
+		uint32_t x = i * r->block + r->block / 2;
+		code = code << 1 | is_white(row + (size_t)x * r->step, r->kind);
 	}
 	uint32_t number = (uint32_t)(code >> 8);
 	*number_out = number;
 	return (uint8_t)code == check_of(number);
 }
 
-enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, unsigned step,
-	uint32_t block, uint32_t *number_out)
+static enum stamp_result read_all(const struct reading *r, uint32_t *number_out)
 {
 	uint32_t first = 0;
 	unsigned good = 0;
 	unsigned same = 0;
 	for (unsigned band = 0; band < STAMP_BANDS; band++) {
 		uint32_t number;
-		if (!read_band(rows + band * pitch_bytes, step, block, &number))
+		if (!read_band(r, band, &number))
 			continue;
 		if (good++ == 0)
 			first = number;
@@ -129,21 +205,36 @@ enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, unsig
 	return STAMP_OK;
 }
 
+enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, uint32_t fourcc,
+	uint32_t block, uint32_t *number_out)
+{
+	struct reading reading = { rows, pitch_bytes, sample_kind(fourcc), stamp_step(fourcc),
+		block };
+	return read_all(&reading, number_out);
+}
+
 enum stamp_result stamp_read_luma(const uint8_t *luma, uint32_t stride, unsigned step,
 	uint32_t width, uint32_t height, uint32_t *number_out)
 {
 	if (width < STAMP_SIDE_MIN || height < STAMP_SIDE_MIN)
 		return STAMP_NONE;
 	struct stamp_grid grid = stamp_grid(width, height);
-	return stamp_read_rows(luma + (size_t)grid.block / 2 * stride, (size_t)grid.pitch * stride,
-		step, grid.block, number_out);
+	struct reading reading = {
+		.rows = luma + (size_t)grid.block / 2 * stride,
+		.pitch_bytes = (size_t)grid.pitch * stride,
+		.kind = SAMPLE_BYTE,
+		.step = step,
+		.block = grid.block,
+	};
+	return read_all(&reading, number_out);
 }
 
 enum stamp_result stamp_read(
 	const uint8_t *pixels, const struct video_format *format, uint32_t *number_out)
 {
-	const struct format_info *info = format_info(format->fourcc);
-	unsigned step = info->bytes[0] >> info->sub_x[0];
-	return stamp_read_luma(
-		pixels, format->stride[0], step, format->width, format->height, number_out);
+	if (!stamp_fits(format))
+		return STAMP_NONE;
+	struct stamp_grid grid = stamp_grid(format->width, format->height);
+	return stamp_read_rows(pixels + (size_t)grid.block / 2 * format->stride[0],
+		(size_t)grid.pitch * format->stride[0], format->fourcc, grid.block, number_out);
 }

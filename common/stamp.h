@@ -36,6 +36,9 @@ struct stamp_grid stamp_grid(uint32_t width, uint32_t height);
 /* The bits of a number and its check, STAMP_BITS of them. */
 uint64_t stamp_code(uint32_t number);
 
+/* Bytes from pixel to pixel in the first plane of a format that format_info() knows. */
+unsigned stamp_step(uint32_t fourcc);
+
 /* Can a picture of this size carry a stamp? */
 bool stamp_fits(const struct video_format *format);
 
@@ -51,9 +54,9 @@ void stamp_draw(uint8_t *pixels, const struct video_format *format, uint32_t num
 enum stamp_result stamp_read(
 	const uint8_t *pixels, const struct video_format *format, uint32_t *number_out);
 
-/* The same from rows that were fetched alone: one through the middle of each band, pitch_bytes apart,
- * samples `step` bytes apart, blocks as stamp_grid() says. */
-enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, unsigned step,
+/* The same from rows of the first plane that were fetched alone: one through the middle of each band,
+ * pitch_bytes apart, blocks as stamp_grid() says. Only for formats that format_info() knows. */
+enum stamp_result stamp_read_rows(const uint8_t *rows, size_t pitch_bytes, uint32_t fourcc,
 	uint32_t block, uint32_t *number_out);
 
 /* The same from a plane of luma (or any 8-bit channel): samples `step` bytes apart. */

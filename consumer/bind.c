@@ -25,6 +25,15 @@ static void send_bound(const struct sluice_view *view, uint32_t generation, cons
 	conn_send(view->conn, &packet);
 }
 
+/* Is it of the form that was asked for? */
+static bool has_form(const struct sluice_view *view, const struct video_format *format)
+{
+	const struct sluice_view_request *request = &view->request;
+	return (!request->fourcc || request->fourcc == format->fourcc) &&
+	       (!request->width || request->width == format->width) &&
+	       (!request->height || request->height == format->height);
+}
+
 int view_on_generation(struct sluice *conn, const Sluice__Packet *packet, struct fdset *fds)
 {
 	const Sluice__Generation *in = packet->generation;
@@ -42,6 +51,8 @@ int view_on_generation(struct sluice *conn, const Sluice__Packet *packet, struct
 	view->stats.import_ns += clock_ns() - began;
 	if (r == -EPROTO)
 		return r;
+	if (r == 0 && !has_form(view, &view->mapping->format))
+		return conn_protocol_error(conn, "a picture of a form that was not asked for");
 	if (r == 0) {
 		view->mapping->number = ++conn->last_mapping;
 		view->mapping->epoch = view->epoch;

@@ -240,12 +240,15 @@ uint64_t sluice_session(const struct sluice *conn)
 
 char *sluice_fourcc_name(uint32_t fourcc, char buf[8])
 {
+	enum { NAME_BYTES = 8 };
 	const struct format_info *info = format_info(fourcc);
 	char letters[5] = { 0 };
 	for (int i = 0; i < 4; i++) {
 		char c = (char)(fourcc >> (8 * i));
 		letters[i] = c > ' ' && c < 0x7f ? c : '?';
 	}
-	text_copy(buf, FORMAT_NAME_MAX, info ? info->name : letters);
+	/* a longer name does not fit what the caller has: the letters name the format as well */
+	bool fits = info && strlen(info->name) < NAME_BYTES;
+	text_copy(buf, NAME_BYTES, fits ? info->name : letters);
 	return buf;
 }

@@ -103,6 +103,8 @@ static int check_frame(
 		return conn_protocol_error(conn, "%u descriptors with frame", fds->n);
 	if (in->n_damage > WIRE_DAMAGE_MAX)
 		return conn_protocol_error(conn, "a frame with too much damage");
+	if (view->last_seq > 0 && in->paced > in->seq - view->last_seq - 1)
+		return conn_protocol_error(conn, "more frames left out than there were");
 	if (view->n_lent >= view->max_holds)
 		return conn_protocol_error(
 			conn, "more frames at once than the %u agreed upon", view->max_holds);
@@ -205,8 +207,10 @@ int frame_on_frame(struct sluice *conn, const Sluice__Packet *packet, struct fds
 	if (r < 0)
 		return r;
 	view->stats.received++;
-	if (view->last_seq > 0)
-		view->stats.missed += in->seq - view->last_seq - 1;
+	if (view->last_seq > 0) {
+		view->stats.missed += in->seq - view->last_seq - 1 - in->paced;
+		view->stats.paced += in->paced;
+	}
 	view->last_seq = in->seq;
 	if (view->request.delivery == SLUICE_MAILBOX && view->n_waiting > 0) {
 		view->stats.missed++;

@@ -417,6 +417,7 @@ struct sluice_view_stats {
 	uint64_t revoked;  /* lost while they waited here or were held */
 	uint64_t reconnects;
 	uint64_t import_ns; /* that mapping or importing its memory took, all of it together */
+	uint64_t paced;     /* left out by the broker for the sake of min_interval_ns: not missed */
 };
 
 /* stats_out is filled. Never blocks. */

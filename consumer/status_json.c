@@ -82,6 +82,7 @@ static void write_subscription(struct json *json, const Sluice__SubscriptionStat
 	json_string(json, "stream", s->stream);
 	json_string(json, "delivery", status_delivery_word(s->delivery));
 	json_number(json, "fifo_depth", s->fifo_depth);
+	json_number(json, "min_interval_ns", s->min_interval_ns);
 	json_number(json, "max_holds", s->max_holds);
 	json_number(json, "reserved_holds", s->reserved_holds);
 	json_number(json, "holds", s->holds);
@@ -91,6 +92,7 @@ static void write_subscription(struct json *json, const Sluice__SubscriptionStat
 	json_number(json, "skipped", s->skipped);
 	json_number(json, "dropped", s->dropped);
 	json_number(json, "revoked", s->revoked);
+	json_number(json, "paced", s->paced);
 	json_number(json, "latency_p50_ns", s->latency_p50_ns);
 	json_number(json, "latency_p99_ns", s->latency_p99_ns);
 	json_number(json, "bytes", s->bytes);

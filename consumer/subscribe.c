@@ -9,6 +9,9 @@
 _Static_assert((int)SLUICE_TIMELINE == (int)SLUICE__READINESS__READINESS_TIMELINE &&
 		       (int)SLUICE_SYNC_FD == (int)SLUICE__READINESS__READINESS_SYNC_FD,
 	"the header's numbers are the protocol's");
+_Static_assert((int)SLUICE_RANGE_LIMITED == (int)SLUICE__RANGE__RANGE_LIMITED &&
+		       (int)SLUICE_RANGE_FULL == (int)SLUICE__RANGE__RANGE_FULL,
+	"the header's numbers are the protocol's");
 
 /* What can be asked for, and the note if that is less than the user would like. */
 static void choose_readiness(struct sluice_view *view)
@@ -39,6 +42,9 @@ static void describe(struct sluice_view *view, Sluice__Subscribe *out)
 	out->fourcc = request->fourcc;
 	out->width = request->width;
 	out->height = request->height;
+	out->matrix = request->matrix;
+	out->range = (Sluice__Range)request->range;
+	out->min_interval_ns = request->min_interval_ns;
 	out->delivery = request->delivery == SLUICE_FIFO ? SLUICE__DELIVERY__DELIVERY_FIFO
 							 : SLUICE__DELIVERY__DELIVERY_MAILBOX;
 	out->fifo_depth = request->fifo_depth;
@@ -105,6 +111,19 @@ static int check_limits(struct sluice *conn, const struct sluice_view_request *r
 	if (request->width > FORMAT_SIDE_MAX || request->height > FORMAT_SIDE_MAX)
 		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
 			"a picture has at most %d pixels a side", FORMAT_SIDE_MAX);
+	return 0;
+}
+
+static int check_colour(struct sluice *conn, const struct sluice_view_request *request)
+{
+	bool is_known = request->matrix == 0 || request->matrix == 1 || request->matrix == 6 ||
+			request->matrix == 9;
+	if (!is_known)
+		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
+			"matrix is 1 (BT.709), 6 (BT.601), 9 (BT.2020) or 0");
+	if ((unsigned)request->range > SLUICE_RANGE_FULL)
+		return conn_error(conn, -EINVAL, SLUICE_ERROR_NONE,
+			"range is SLUICE_RANGE_USUAL, SLUICE_RANGE_LIMITED or SLUICE_RANGE_FULL");
 	return 0;
 }
 
@@ -209,6 +228,8 @@ int sluice_subscribe(struct sluice *conn, const char *stream,
 	int r = check_kind(conn, &request);
 	if (r == 0)
 		r = check_limits(conn, &request);
+	if (r == 0)
+		r = check_colour(conn, &request);
 	if (r < 0)
 		return r;
 	set_defaults(&request);

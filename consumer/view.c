@@ -273,6 +273,23 @@ bool views_on_refused(
 	return true;
 }
 
+/* Is it of a form that the broker may have to make? */
+static bool has_form(const struct sluice_view *view)
+{
+	const struct sluice_view_request *r = &view->request;
+	return r->fourcc || r->width || r->height || r->matrix || r->range;
+}
+
+/*
+ * Ended, but perhaps only as it was: a stream that had this form by itself has another now, and is
+ * converted for whoever subscribes. If that is refused, it is over.
+ */
+static void ask_again(struct sluice_view *view)
+{
+	view_detach(view, VIEW_SUBSCRIBING);
+	view_send_subscribe(view);
+}
+
 int view_on_ended(struct sluice *conn, const Sluice__Packet *packet, struct fdset *fds)
 {
 	struct sluice_view *view = NULL;
@@ -286,6 +303,8 @@ int view_on_ended(struct sluice *conn, const Sluice__Packet *packet, struct fdse
 	/* that was our Bound, or crossed it */
 	if (code == SLUICE_ERROR_INTERNAL && view->import_error.text[0])
 		view_import_failed(view);
+	else if (code == SLUICE_ERROR_NO_VIEW && has_form(view))
+		ask_again(view);
 	else if (is_about_memory(code) && view_can_fall_back(view))
 		view_fall_back(view, text);
 	else

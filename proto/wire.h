@@ -32,7 +32,7 @@ enum {
 	WIRE_SUBSCRIPTIONS_MAX = 8, /* of one client */
 	WIRE_DAMAGE_MAX = 16,       /* rectangles of one frame */
 	WIRE_STATUS_CLIENTS = 5,    /* clients in one Status */
-	WIRE_STATUS_STREAMS = 8,    /* streams in one Status */
+	WIRE_STATUS_STREAMS = 2,    /* streams in one Status, with all their views */
 	WIRE_GPUS_MAX = 8,          /* GPUs of one broker */
 	WIRE_DEVICES_MAX = 16,      /* UUIDs in one Subscribe */
 	WIRE_UUID_BYTES = 16,

@@ -7,7 +7,8 @@
 #include "tests/test.h"
 
 const char *const picture_formats[PICTURE_FORMATS] = { "BGRx", "BGRA", "RGBx", "RGBA", "YUY2",
-	"NV12", "I420" };
+	"NV12", "I420", "P010", "xRGB_210LE", "ARGB_210LE", "xBGR_210LE", "ABGR_210LE", "RGBx_F16",
+	"RGBA_F16" };
 
 const char *picture_name(const struct video_format *format)
 {

@@ -5,7 +5,7 @@
 
 #include "common/format.h"
 
-enum { PICTURE_FORMATS = 7 };
+enum { PICTURE_FORMATS = 14 };
 
 /* The names of all formats. */
 extern const char *const picture_formats[PICTURE_FORMATS];

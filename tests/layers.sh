@@ -18,20 +18,22 @@ proto/                             common/|proto/|.*\.pb-c
 broker/gpu/                        common/|broker/gpu/|vulkan/
 broker/capture/pipewire            common/|broker/(capture/|frame|gpu/gpu)|pipewire/|spa/
 broker/capture/                    common/|broker/(capture/|frame|gpu/gpu)
-broker/frame\.                     common/
+broker/frame\.                     common/|broker/frame
 broker/memory\.                    common/|broker/memory
 broker/slots\.                     common/|broker/(slots|memory)
 broker/pool\.                      common/|broker/(pool|frame)
 broker/(access|quota)\.            common/|broker/(access|quota)
 broker/fanout\.                    common/|broker/(fanout|pool|frame)
+broker/form\.                      common/|broker/form
+broker/(scale|no_scale)\.          common/|broker/scale|libav|libsw
 broker/generation\.                common/|proto/control|broker/(generation|slots|memory|pool|fanout|frame)
-broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|pool|frame)
+broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|form|pool|frame)
 broker/gpu_slots\.                 common/|broker/(gpu_slots|slots|gpu/gpu)
 broker/imports\.                   common/|broker/(imports|gpu/gpu)
-broker/(bridge|lane)\.             common/|broker/(bridge|lane|imports|stream|generation|pool|frame|capture/capture|gpu/gpu)
+broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
 broker/devices\.                   common/|broker/(devices|gpu_slots|slots|server|gpu/gpu)
 broker/gate\.                      common/|proto/wire|broker/(gate|access)
-broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|generation|pool|frame)\.
+broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|form|generation|pool|frame)\.
 broker/settings\.                  common/|proto/wire|broker/(settings|server)\.|ini\.h
 broker/socket\.                    common/|broker/socket|systemd/
 broker/source\.                    common/|broker/(source|bridge|devices|gpu_slots|settings|server|stream|generation|slots|memory|fanout|pool|frame|capture/capture|gpu/gpu)
@@ -107,6 +109,7 @@ plant_mistakes() {
 	plant broker/stream.c '#  include "sluice.pb-c.h"'
 	plant broker/client.c '#include <systemd/sd-daemon.h>'
 	plant broker/bridge.c '#include <pipewire/pipewire.h>'
+	plant broker/lane.c '#include <libswscale/swscale.h>'
 	plant broker/capture/pattern.c '#include <spa/buffer/buffer.h>'
 	plant broker/capture/capture.h '#include "broker/stream.h"'
 	plant consumer/view.c '#include "broker/frame.h"'
@@ -117,7 +120,7 @@ plant_mistakes() {
 	plant broker/novelty.c '#include "broker/pool.h"'
 	plant extra/file.c 'int x;'
 }
-planted=16
+planted=17
 
 cd "${1:-$(dirname "$0")/..}" || exit 1
 found=$(check)

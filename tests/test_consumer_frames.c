@@ -96,6 +96,8 @@ TEST(formats_have_names)
 	char name[8];
 	CHECK_STR(sluice_fourcc_name(format_info_by_name("bgrx")->fourcc, name), "BGRx");
 	CHECK_STR(sluice_fourcc_name(0x01414243, name), "CBA?");
+	/* too long for the buffer: the letters of the code */
+	CHECK_STR(sluice_fourcc_name(format_info_by_name("xRGB_210LE")->fourcc, name), "XR30");
 }
 
 static void script_colour(struct fake *fake)

@@ -16,7 +16,8 @@ struct reader {
 	unsigned n_sent;
 	uint64_t revoked[64];
 	unsigned n_revoked;
-	int answer; /* of send */
+	int answer;       /* of send */
+	uint64_t wait_ns; /* as deferred last; 0: not */
 };
 
 static int on_send(struct subscriber *s, const struct lease *lease, const struct frame_info *info)
@@ -37,7 +38,12 @@ static void on_revoked(struct subscriber *s, const struct lease *lease)
 	r->revoked[r->n_revoked++] = lease->seq;
 }
 
-static const struct subscriber_ops ops = { on_send, on_revoked };
+static void on_defer(struct subscriber *s, uint64_t wait_ns)
+{
+	container_of(s, struct reader, s)->wait_ns = wait_ns;
+}
+
+static const struct subscriber_ops ops = { on_send, on_revoked, on_defer };
 
 static struct pool pool;
 static uint64_t last_seq;
@@ -108,7 +114,7 @@ TEST(a_mailbox_keeps_the_newest_while_its_reader_is_busy)
 TEST(a_fifo_sends_every_frame_in_order)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 3, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 3, 1, false, 0 });
 	publish_to(&r, 4);
 	for (uint64_t seq = 1; seq <= 4; seq++) {
 		CHECK_EQ(r.n_sent, seq);
@@ -122,7 +128,7 @@ TEST(a_fifo_sends_every_frame_in_order)
 TEST(a_fifo_that_overflows_loses_the_oldest)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 3, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 3, 1, false, 0 });
 	publish_to(&r, 6); /* 1 is sent, 2 and 3 are pushed out, 4 to 6 wait */
 	check_counts(&r, 1, 0, 2, 0);
 	CHECK_EQ(give_back(&r, 1), FANOUT_OK);
@@ -134,7 +140,7 @@ TEST(no_more_than_max_holds_are_lent)
 {
 	for (unsigned max = 1; max <= 5; max++) {
 		struct reader r;
-		begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, max, false });
+		begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, max, false, 0 });
 		unsigned at_once = r.n_sent; /* the newest of the round before */
 		publish_to(&r, 5);
 		CHECK_EQ(r.n_sent, max);
@@ -179,7 +185,7 @@ TEST(a_release_must_name_what_is_held)
 TEST(a_frame_that_waits_cannot_be_released)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false, 0 });
 	publish_to(&r, 2);
 	CHECK_EQ(r.s.n_waiting, 1);
 	CHECK_EQ(give_back(&r, 2), FANOUT_NOT_HELD);
@@ -189,7 +195,7 @@ TEST(a_frame_that_waits_cannot_be_released)
 TEST(a_revoked_frame_is_told_and_still_counts_until_it_is_released)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false, 0 });
 	struct slot *first = publish();
 	unsigned index = first->index;
 	subscriber_offer(&r.s, first);
@@ -218,7 +224,7 @@ TEST(a_revoked_frame_is_told_and_still_counts_until_it_is_released)
 TEST(a_waiting_frame_that_is_revoked_is_dropped_without_a_word)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 5, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 5, 1, false, 0 });
 	publish_to(&r, 6); /* 1 lent, 2 to 6 wait, the newest is 6 */
 	for (unsigned i = 0; i < 4; i++) {
 		struct slot *slot;
@@ -233,7 +239,7 @@ TEST(a_waiting_frame_that_is_revoked_is_dropped_without_a_word)
 TEST(reserved_holds_are_not_taken_back_but_what_waits_is)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 5, 1, true });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 5, 1, true, 0 });
 	publish_to(&r, 6);
 	for (unsigned i = 0; i < 6; i++) {
 		struct slot *slot;
@@ -267,7 +273,7 @@ TEST(a_full_socket_drops_the_frame_and_goes_on)
 TEST(a_client_that_is_gone_holds_nothing_more)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 4, 2, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 4, 2, false, 0 });
 	r.answer = -EPIPE;
 	publish_to(&r, 3);
 	check_counts(&r, 0, 0, 3, 0);
@@ -279,7 +285,7 @@ TEST(detach_drops_what_waits_and_leaves_what_is_lent_to_be_released)
 {
 	struct reader r;
 	uint64_t published_ns;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 4, 2, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, 4, 2, false, 0 });
 	publish_to(&r, 4);
 	unsigned first = pool.slots[0].seq == 1 ? 0 : 1;
 	CHECK(r.s.n_lent == 2 && r.s.n_waiting == 2);
@@ -297,7 +303,7 @@ TEST(detach_drops_what_waits_and_leaves_what_is_lent_to_be_released)
 TEST(detach_counts_a_mailbox_frame_as_skipped)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 1, false, 0 });
 	publish_to(&r, 2);
 	subscriber_detach(&r.s);
 	check_counts(&r, 1, 1, 0, 0);
@@ -307,7 +313,7 @@ TEST(detach_counts_a_mailbox_frame_as_skipped)
 TEST(one_reader_that_never_releases_costs_the_others_nothing)
 {
 	struct reader slow, quick;
-	begin(&slow, (struct subscriber_options){ FANOUT_MAILBOX, 0, FANOUT_HOLDS_MAX, false });
+	begin(&slow, (struct subscriber_options){ FANOUT_MAILBOX, 0, FANOUT_HOLDS_MAX, false, 0 });
 	begin(&quick, mailbox);
 	for (uint64_t seq = 1; seq <= 60; seq++) {
 		struct slot *slot = publish();
@@ -327,7 +333,8 @@ TEST(the_longest_queue_and_the_most_holds_have_leases)
 {
 	struct reader r;
 	struct slot fake[FANOUT_HOLDS_MAX + FANOUT_FIFO_MAX + 1];
-	struct subscriber_options most = { FANOUT_FIFO, FANOUT_FIFO_MAX, FANOUT_HOLDS_MAX, false };
+	struct subscriber_options most = { FANOUT_FIFO, FANOUT_FIFO_MAX, FANOUT_HOLDS_MAX, false,
+		0 };
 	begin(&r, most);
 	for (unsigned i = 0; i < FANOUT_HOLDS_MAX + FANOUT_FIFO_MAX + 1; i++) {
 		fake[i] = (struct slot){ SLOT_READY, i, i + 1, .sync_fd = -EBADF,
@@ -358,19 +365,19 @@ TEST(the_oldest_hold_is_the_one_that_was_sent_first)
 static void no_holds(void)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 0, false });
+	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, 0, false, 0 });
 }
 
 static void too_many_holds(void)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, FANOUT_HOLDS_MAX + 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_MAILBOX, 0, FANOUT_HOLDS_MAX + 1, false, 0 });
 }
 
 static void too_long_a_queue(void)
 {
 	struct reader r;
-	begin(&r, (struct subscriber_options){ FANOUT_FIFO, FANOUT_FIFO_MAX + 1, 1, false });
+	begin(&r, (struct subscriber_options){ FANOUT_FIFO, FANOUT_FIFO_MAX + 1, 1, false, 0 });
 }
 
 TEST(options_beyond_the_limits_are_mistakes)

@@ -2,9 +2,11 @@
 
 #include <drm_fourcc.h>
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "common/format.h"
+#include "common/pixel.h"
 
 static struct video_format layout(uint32_t fourcc, uint32_t width, uint32_t height)
 {
@@ -26,18 +28,44 @@ TEST(formats_are_found_by_fourcc_and_by_name)
 		{ "YUY2", DRM_FORMAT_YUYV },
 		{ "NV12", DRM_FORMAT_NV12 },
 		{ "I420", DRM_FORMAT_YUV420 },
+		{ "P010", DRM_FORMAT_P010 },
+		{ "xRGB_210LE", DRM_FORMAT_XRGB2101010 },
+		{ "ARGB_210LE", DRM_FORMAT_ARGB2101010 },
+		{ "xBGR_210LE", DRM_FORMAT_XBGR2101010 },
+		{ "ABGR_210LE", DRM_FORMAT_ABGR2101010 },
+		{ "RGBx_F16", DRM_FORMAT_XBGR16161616F },
+		{ "RGBA_F16", DRM_FORMAT_ABGR16161616F },
 	};
+	char names[FORMAT_NAMES_MAX];
+	format_names(names, sizeof(names));
+	CHECK(strlen(names) < FORMAT_NAMES_MAX - FORMAT_NAME_MAX);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const struct format_info *info = format_info(rows[i].fourcc);
 		CHECK_ROW(info != NULL, rows[i].name);
 		CHECK_STR(info->name, rows[i].name);
 		CHECK_ROW(format_info_by_name(rows[i].name) == info, rows[i].name);
+		CHECK_ROW(strlen(info->name) < FORMAT_NAME_MAX, rows[i].name);
+		CHECK_ROW(strstr(names, info->name), rows[i].name);
 		CHECK_ROW(format_info_at((unsigned)i) == info, rows[i].name);
 	}
 	CHECK(format_info_at(sizeof(rows) / sizeof(rows[0])) == NULL);
 	CHECK(format_info_by_name("nv12") == format_info(DRM_FORMAT_NV12));
-	CHECK(format_info(DRM_FORMAT_P010) == NULL);
-	CHECK(format_info_by_name("P010") == NULL && format_info_by_name("") == NULL);
+	CHECK(format_info_by_name("xr30") == format_info(DRM_FORMAT_XRGB2101010));
+	CHECK(format_info_by_name("XR3") == NULL && format_info_by_name("XR300") == NULL);
+	CHECK(format_info(DRM_FORMAT_P016) == NULL);
+	CHECK(format_info_by_name("P016") == NULL && format_info_by_name("") == NULL);
+}
+
+/* Every eight-bit value, to half a step of the float. */
+TEST(bytes_become_the_nearest_half_precision_floats)
+{
+	CHECK_EQ(pixel_half(0), 0);
+	CHECK_EQ(pixel_half(255), 0x3c00);
+	for (unsigned v = 1; v < 256; v++) {
+		uint16_t half = pixel_half((uint8_t)v);
+		double step = ldexp(1, (half >> 10) - 25);
+		CHECK(fabs((1024 + (half & 1023)) * step - v / 255.0) <= step / 2);
+	}
 }
 
 TEST(planes_follow_each_other_without_a_gap)
@@ -59,6 +87,10 @@ TEST(planes_follow_each_other_without_a_gap)
 			1024ull * 480 * 3 / 2 },
 		{ "I420", 3, 3, { 512, 256, 256 }, { 0, 512 * 3, 512 * 3 + 256 * 2 },
 			512 * 3 + 256 * 4 },
+		{ "P010", 1920, 1080, { 3840, 3840 }, { 0, 3840 * 1080 }, 3840ull * 1620 },
+		{ "P010", 129, 3, { 512, 512 }, { 0, 512 * 3 }, 512 * 5 },
+		{ "xRGB_210LE", 65, 3, { 512 }, { 0 }, 512 * 3 },
+		{ "RGBA_F16", 33, 3, { 512 }, { 0 }, 512 * 3 },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const struct format_info *info = format_info_by_name(rows[i].name);
@@ -113,7 +145,7 @@ TEST(sides_have_limits_and_a_failure_writes_nothing)
 		{ DRM_FORMAT_XRGB8888, 0, 1, -ERANGE },
 		{ DRM_FORMAT_XRGB8888, 1, 0, -ERANGE },
 		{ DRM_FORMAT_XRGB8888, UINT32_MAX, UINT32_MAX, -ERANGE },
-		{ DRM_FORMAT_P010, 64, 64, -EOPNOTSUPP },
+		{ DRM_FORMAT_P016, 64, 64, -EOPNOTSUPP },
 		{ 0, 64, 64, -EOPNOTSUPP },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -185,8 +217,8 @@ TEST(formats_are_described_for_people)
 	char buf[64];
 	struct video_format f = layout(DRM_FORMAT_XRGB8888, 1920, 1080);
 	CHECK_STR(format_describe(&f, buf, sizeof(buf)), "BGRx 1920x1080");
-	f.fourcc = DRM_FORMAT_P010;
-	CHECK_STR(format_describe(&f, buf, sizeof(buf)), "P010 1920x1080");
+	f.fourcc = DRM_FORMAT_P016;
+	CHECK_STR(format_describe(&f, buf, sizeof(buf)), "P016 1920x1080");
 	f.fourcc = 0x0a1b4142; /* letters that would move the cursor */
 	CHECK_STR(format_describe(&f, buf, sizeof(buf)), "BA?? 1920x1080");
 }
@@ -197,4 +229,8 @@ TEST(rgb_and_yuv_have_their_usual_colours)
 	CHECK(rgb.colour.full_range && rgb.colour.matrix == 0 && rgb.colour.primaries == 1);
 	struct video_format yuv = layout(DRM_FORMAT_YUYV, 64, 64);
 	CHECK(!yuv.colour.full_range && yuv.colour.matrix == 2);
+	yuv = layout(DRM_FORMAT_P010, 64, 64);
+	CHECK(!yuv.colour.full_range && yuv.colour.matrix == 2);
+	rgb = layout(DRM_FORMAT_ABGR16161616F, 64, 64);
+	CHECK(rgb.colour.full_range && rgb.colour.matrix == 0);
 }

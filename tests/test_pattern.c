@@ -114,7 +114,9 @@ TEST(every_format_is_drawn_with_its_number)
 {
 	static const char *const specs[] = { "pattern:640x480@1000", "pattern:64x64@1000:BGRA",
 		"pattern:65x47@1000:RGBx", "pattern:64x64@1000:rgba", "pattern:641x481@1000:YUY2",
-		"pattern:99x99@1000:NV12", "pattern:99x99@1000:I420" };
+		"pattern:99x99@1000:NV12", "pattern:99x99@1000:I420", "pattern:99x99@1000:P010",
+		"pattern:65x47@1000:xRGB_210LE", "pattern:65x47@1000:abgr_210le",
+		"pattern:65x47@1000:RGBA_F16", "pattern:65x47@1000:XR24" };
 	char error[256];
 	struct told t;
 	for (unsigned i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
@@ -199,7 +201,9 @@ TEST(what_is_no_source_is_explained)
 		{ "pattern:640,480@30", "is no pattern" },
 		{ "pattern:100000x480@30", "is no pattern" },
 		{ "pattern:640x480@30:", "is no format of a pattern" },
-		{ "pattern:640x480@30:P010", "\"P010\" is no format of a pattern" },
+		{ "pattern:640x480@30:P016", "\"P016\" is no format of a pattern" },
+		{ "pattern:640x480@30:x", "NV12, I420, P010, xRGB_210LE, ARGB_210LE" },
+		{ "pattern:640x480@30:x", " or RGBA_F16, and :gpu" },
 		{ "pattern:640x480@30:NV12:x", "is no format of a pattern" },
 		{ "pattern:0x480@30", "width and height go from 1 to 16384" },
 		{ "pattern:640x0@30", "width and height go from 1 to 16384" },

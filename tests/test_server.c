@@ -480,7 +480,7 @@ TEST(the_last_32_that_ended_are_remembered_with_their_reason)
 	end();
 }
 
-/* Also the mirror, which needs no memory to be listed. */
+/* Also the mirror and converted views, which need no memory to be listed. */
 static void fill_texts(struct stream *s)
 {
 	static struct slot_device device;
@@ -490,20 +490,31 @@ static void fill_texts(struct stream *s)
 	memset(s->source, 's', STREAM_SOURCE_MAX);
 	memset(s->native.reason, 'r', STREAM_TEXT_MAX);
 	memset(s->mirror.reason, 'm', STREAM_TEXT_MAX);
+	for (uint32_t i = 1; i <= STREAM_CONVERTED_MAX; i++) {
+		struct form form = { .width = i };
+		struct view *view = stream_add_converted(s, &form, MEMORY_HOST);
+		CHECK(view != NULL);
+		memset(view->reason, 'c', STREAM_TEXT_MAX);
+	}
 }
 
-/* As many streams, clients and subscriptions as one page has, every text at its limit. */
+/* As many streams, clients and subscriptions as one page has, every text at its limit, on the last page:
+ * a client has more subscriptions than a page has streams. */
 TEST(the_longest_page_fits_one_packet)
 {
+	enum {
+		PAGES = WIRE_SUBSCRIPTIONS_MAX / WIRE_STATUS_STREAMS,
+		STREAMS = PAGES * WIRE_STATUS_STREAMS
+	};
 	struct peer p[WIRE_STATUS_CLIENTS];
 	char name[WIRE_NAME_MAX + 1];
 	begin();
-	_Static_assert(WIRE_STATUS_STREAMS >= WIRE_SUBSCRIPTIONS_MAX, "one page of streams");
-	for (unsigned i = 1; i < WIRE_STATUS_STREAMS; i++) {
+	_Static_assert((int)STREAMS == (int)WIRE_SUBSCRIPTIONS_MAX, "the last page is full");
+	for (unsigned i = 1; i < STREAMS; i++) {
 		snprintf(name, sizeof(name), "%0*u", WIRE_NAME_MAX, i);
 		rig_resize(rig_add_stream(&rig, name), 16, 16);
 	}
-	for (unsigned i = 0; i < WIRE_STATUS_STREAMS; i++)
+	for (unsigned i = 0; i < STREAMS; i++)
 		fill_texts(&rig.stream[i]);
 	for (unsigned i = 0; i < WIRE_STATUS_CLIENTS; i++) {
 		memset(name, 'n', WIRE_NAME_MAX);
@@ -527,7 +538,7 @@ TEST(the_longest_page_fits_one_packet)
 	}
 	read_status(&p[0]);
 	CHECK_EQ(n_seen, WIRE_STATUS_CLIENTS);
-	CHECK_EQ(n_pages, 1);
+	CHECK_EQ(n_pages, PAGES);
 	CHECK_EQ(seen[WIRE_STATUS_CLIENTS - 1].n_subscriptions, WIRE_SUBSCRIPTIONS_MAX);
 	for (unsigned i = 0; i < WIRE_STATUS_CLIENTS; i++)
 		peer_close(&p[i]);

@@ -112,6 +112,11 @@ TEST(each_format_becomes_the_same_colour)
 		{ DRM_FORMAT_ARGB8888, { 10, 20, 30, 99 }, 30, 20, 10, 99 },
 		{ DRM_FORMAT_XBGR8888, { 10, 20, 30, 99 }, 10, 20, 30, 255 },
 		{ DRM_FORMAT_ABGR8888, { 10, 20, 30, 99 }, 10, 20, 30, 99 },
+		/* 10 bits: 120, 80, 40, and 2 bits of alpha */
+		{ DRM_FORMAT_XRGB2101010, { 0x28, 0x40, 0x81, 0x87 }, 30, 20, 10, 255 },
+		{ DRM_FORMAT_ARGB2101010, { 0x28, 0x40, 0x81, 0x87 }, 30, 20, 10, 170 },
+		{ DRM_FORMAT_XBGR2101010, { 0x28, 0x40, 0x81, 0x87 }, 10, 20, 30, 255 },
+		{ DRM_FORMAT_ABGR2101010, { 0x28, 0x40, 0x81, 0x87 }, 10, 20, 30, 170 },
 #ifdef SNAP_CONVERTS_YUV
 		{ DRM_FORMAT_YUYV, { 81, 90, 81, 240 }, 254, 0, 0, 255 }, /* BT.601 red */
 #endif
@@ -126,6 +131,46 @@ TEST(each_format_becomes_the_same_colour)
 		check_png(path, &rows[i]);
 		fake_stop(&fake);
 		CHECK_EQ(count_files(), 2); /* the socket and the picture */
+	}
+}
+
+/* What a screen would show: 0.0 to 1.0, and nothing for what is no number. */
+TEST(half_precision_floats_become_bytes)
+{
+	static const struct {
+		uint16_t half;
+		uint8_t byte;
+	} rows[] = {
+		{ 0x0000, 0 },
+		{ 0x0001, 0 },
+		{ 0x03ff, 0 },
+		{ 0x17ff, 0 },
+		{ 0x1808, 1 },
+		{ 0x3400, 64 },
+		{ 0x3800, 128 },
+		{ 0x3b5f, 235 },
+		{ 0x3bff, 255 },
+		{ 0x3c00, 255 },
+		{ 0x4000, 255 },
+		{ 0x7c00, 255 },
+		{ 0x7e00, 0 },
+		{ 0x8000, 0 },
+		{ 0xbc00, 0 },
+	};
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint16_t pixel[4] = { rows[i].half, 0x3c00, 0, rows[i].half };
+		struct picture picture = { .frame = { .fourcc = DRM_FORMAT_ABGR16161616F,
+						   .width = 1,
+						   .height = 1,
+						   .n_planes = 1,
+						   .stride = { sizeof(pixel) },
+						   .data = { (uint8_t *)pixel } } };
+		struct rgb rgb;
+		CHECK_EQ(picture_to_rgb(&picture, &rgb), 0);
+		CHECK(rgb.has_alpha && rgb.bytes[1] == 255 && rgb.bytes[2] == 0);
+		CHECK_EQ(rgb.bytes[0], rows[i].byte);
+		CHECK_EQ(rgb.bytes[3], rows[i].byte);
+		rgb_finish(&rgb);
 	}
 }
 

@@ -243,7 +243,7 @@ static void on_revoked(struct subscriber *s, const struct lease *lease)
 	(void)lease;
 }
 
-static const struct subscriber_ops ops = { on_send, on_revoked };
+static const struct subscriber_ops ops = { on_send, on_revoked, NULL };
 
 static struct stream stream;
 static struct told told;
@@ -507,13 +507,14 @@ TEST(reserved_holds_and_queues_are_admitted_up_to_what_the_pool_has)
 		int result;
 		const char *says;
 	} rows[] = {
-		{ "fifo that fits", { FANOUT_FIFO, ROOM, 1, false }, 0, "" },
-		{ "fifo one past", { FANOUT_FIFO, ROOM + 1, 1, false }, -EBUSY, "--slots 9" },
-		{ "all shared holds", { FANOUT_MAILBOX, 0, 16, false }, 0, "" },
-		{ "3 reserved", { FANOUT_MAILBOX, 0, 3, true }, 0, "" },
-		{ "3 more", { FANOUT_MAILBOX, 0, 3, true }, -EBUSY, "5 may be reserved and 3 are" },
-		{ "2 more", { FANOUT_MAILBOX, 0, 2, true }, 0, "" },
-		{ "1 more", { FANOUT_MAILBOX, 0, 1, true }, -EBUSY, "--slots 9" },
+		{ "fifo that fits", { FANOUT_FIFO, ROOM, 1, false, 0 }, 0, "" },
+		{ "fifo one past", { FANOUT_FIFO, ROOM + 1, 1, false, 0 }, -EBUSY, "--slots 9" },
+		{ "all shared holds", { FANOUT_MAILBOX, 0, 16, false, 0 }, 0, "" },
+		{ "3 reserved", { FANOUT_MAILBOX, 0, 3, true, 0 }, 0, "" },
+		{ "3 more", { FANOUT_MAILBOX, 0, 3, true, 0 }, -EBUSY,
+			"5 may be reserved and 3 are" },
+		{ "2 more", { FANOUT_MAILBOX, 0, 2, true, 0 }, 0, "" },
+		{ "1 more", { FANOUT_MAILBOX, 0, 1, true, 0 }, -EBUSY, "--slots 9" },
 	};
 	enum { N = sizeof(rows) / sizeof(rows[0]) };
 	struct reader r[N], again;

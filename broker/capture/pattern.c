@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/list.h"
+#include "common/pixel.h"
 #include "common/stamp.h"
 
 enum { FPS_MAX = 10000, BAR_STEP = 4 /* pixels that the bar moves in a frame */ };
@@ -37,14 +38,10 @@ struct wanted {
 	bool on_gpu;
 };
 
-/* A colour bar's pixel in the order of the format's bytes. */
-static void put_rgb(uint8_t *px, uint32_t fourcc, uint8_t r, uint8_t g, uint8_t b)
+static void put_p010(uint8_t *px, uint8_t value)
 {
-	bool bgr = fourcc == DRM_FORMAT_XRGB8888 || fourcc == DRM_FORMAT_ARGB8888;
-	px[0] = bgr ? b : r;
-	px[1] = g;
-	px[2] = bgr ? r : b;
-	px[3] = 255;
+	px[0] = 0;
+	px[1] = value;
 }
 
 /* Eight slanted colour stripes that wander to the left. */
@@ -55,11 +52,14 @@ static void draw_row(uint8_t *row, const struct video_format *f, unsigned plane,
 	static const uint8_t cr[8] = { 128, 142, 44, 58, 198, 212, 114, 128 };
 	uint32_t stripe = f->width / 8 ? f->width / 8 : 1;
 	/* the last pair of chroma samples is whole even where the width is odd */
-	bool pairs = f->fourcc == DRM_FORMAT_YUYV || (f->fourcc == DRM_FORMAT_NV12 && plane == 1);
+	bool pairs = f->fourcc == DRM_FORMAT_YUYV || (f->n_planes == 2 && plane == 1);
+	unsigned step = stamp_step(f->fourcc);
 	uint32_t end = pairs ? (f->width + 1) & ~1u : f->width;
 	for (uint32_t x = 0; x < end; x++) {
 		unsigned c = (x + shift) / stripe % 8;
-		if (f->fourcc == DRM_FORMAT_NV12 && plane == 1)
+		if (f->fourcc == DRM_FORMAT_P010)
+			put_p010(row + (size_t)2 * x, plane == 0 ? luma[c] : x & 1 ? cr[c] : cb[c]);
+		else if (f->fourcc == DRM_FORMAT_NV12 && plane == 1)
 			row[x] = x & 1 ? cr[c] : cb[c];
 		else if (f->fourcc == DRM_FORMAT_YUV420 && plane > 0 && !(x & 1))
 			row[x / 2] = plane == 1 ? cb[c] : cr[c];
@@ -69,8 +69,8 @@ static void draw_row(uint8_t *row, const struct video_format *f, unsigned plane,
 		} else if (f->n_planes > 1 && plane == 0)
 			row[x] = luma[c];
 		else if (f->n_planes == 1)
-			put_rgb(row + (size_t)4 * x, f->fourcc, c & 1 ? 40 : 200, c & 2 ? 60 : 180,
-				c & 4 ? 80 : 220);
+			pixel_put_rgb(row + (size_t)step * x, f->fourcc, c & 1 ? 40 : 200,
+				c & 2 ? 60 : 180, c & 4 ? 80 : 220);
 	}
 }
 
@@ -177,10 +177,10 @@ static int parse(struct wanted *p, const char *rest, char *error, size_t error_s
 	}
 	const char *form = rest[end] == ':' ? rest + end + 1 : "BGRx";
 	if (!parse_form(form, p)) {
+		char names[FORMAT_NAMES_MAX];
 		snprintf(error, error_size,
-			"\"%.32s\" is no format of a pattern; take BGRx, BGRA, RGBx, RGBA, YUY2, "
-			"NV12 or I420, and :gpu for one in GPU memory",
-			form);
+			"\"%.32s\" is no format of a pattern; take %s, and :gpu for one in GPU memory",
+			form, format_names(names, sizeof(names)));
 		return -EINVAL;
 	}
 	if (format_layout(p->info->fourcc, width, height, &p->format) < 0 || fps > FPS_MAX ||

@@ -294,6 +294,7 @@ struct gpu *gpu_destroy(struct gpu *gpu)
 	queue_destroy(gpu);
 	shader_destroy(gpu, &gpu->copy_wide);
 	shader_destroy(gpu, &gpu->copy_word);
+	convert_destroy(gpu);
 	for (unsigned i = 0; i < ROW_KINDS; i++)
 		shader_destroy(gpu, &gpu->draw[i]);
 	instance_close(gpu);

@@ -38,7 +38,24 @@ enum row_kind {
 	ROW_CBCR,
 	ROW_CB,
 	ROW_CR,
+	ROW_XRGB10,
+	ROW_XBGR10,
+	ROW_HALVES,
+	ROW_LUMA10,
+	ROW_CBCR10,
 	ROW_KINDS,
+};
+
+/* How the samples of a format lie: the shaders have the same numbers. */
+enum convert_kind {
+	KIND_WORD8,  /* four of 8 bits in a word */
+	KIND_WORD10, /* three of 10 bits and one of 2 */
+	KIND_HALVES, /* four floats of 16 bits */
+	KIND_LIGHT,  /* the same, and light is linear: only of a source */
+	KIND_NV12,
+	KIND_P010,
+	KIND_I420,
+	CONVERT_KINDS,
 };
 
 /* What submitted work may still use. The first member of its object. */
@@ -102,9 +119,13 @@ struct gpu {
 	unsigned n_jobs;
 	struct ending ending;
 
-	struct shader copy_wide;       /* 16 bytes a step */
-	struct shader copy_word;       /* 4 */
-	struct shader draw[ROW_KINDS]; /* made when one is used first */
+	struct shader copy_wide; /* 16 bytes a step */
+	struct shader copy_word; /* 4 */
+	/* made when one is used first */
+	struct shader draw[ROW_KINDS];
+	struct shader convert[CONVERT_KINDS][CONVERT_KINDS]; /* resample.comp, from and to */
+	struct shader convert_quick[2][CONVERT_KINDS]
+				   [CONVERT_KINDS]; /* convert.comp: wide or not */
 };
 
 struct gpu_buffer {
@@ -177,6 +198,12 @@ void draw_record(struct gpu *gpu, VkCommandBuffer commands, const struct video_f
 	const struct gpu_draw *draw);
 bool draw_fits(const struct video_format *format, const struct gpu_picture *picture);
 int copy_create(struct gpu *gpu);
+
+/* convert.c: the formats can be converted. Prepare compiles, the first time for a pair of kinds. */
+int convert_prepare(struct gpu *gpu, const struct gpu_convert *convert);
+bool convert_fits(const struct gpu_convert *convert);
+void convert_record(struct gpu *gpu, VkCommandBuffer commands, const struct gpu_convert *convert);
+void convert_destroy(struct gpu *gpu);
 int draw_prepare(struct gpu *gpu, const struct video_format *format);
 
 /* --- measure.c: which way to copy is faster; sets info ------------------------------------------*/

@@ -33,6 +33,17 @@ static enum row_kind kind_of(uint32_t fourcc, unsigned plane)
 		return ROW_YUYV;
 	case DRM_FORMAT_NV12:
 		return plane == 0 ? ROW_LUMA : ROW_CBCR;
+	case DRM_FORMAT_P010:
+		return plane == 0 ? ROW_LUMA10 : ROW_CBCR10;
+	case DRM_FORMAT_XRGB2101010:
+	case DRM_FORMAT_ARGB2101010:
+		return ROW_XRGB10;
+	case DRM_FORMAT_XBGR2101010:
+	case DRM_FORMAT_ABGR2101010:
+		return ROW_XBGR10;
+	case DRM_FORMAT_XBGR16161616F:
+	case DRM_FORMAT_ABGR16161616F:
+		return ROW_HALVES;
 	case DRM_FORMAT_YUV420:
 		return plane == 0 ? ROW_LUMA : plane == 1 ? ROW_CB : ROW_CR;
 	default:

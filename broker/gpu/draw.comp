@@ -9,9 +9,10 @@ layout(local_size_x = 64) in;
 
 layout(buffer_reference, std430, buffer_reference_align = 4) writeonly buffer Words { uint at[]; };
 
-// What a row of a plane is made of: enum row_kind in draw.c. There is a pipeline for each.
+// What a row of a plane is made of: enum row_kind in device.h. There is a pipeline for each.
 layout(constant_id = 0) const uint kind = 0;
-const uint BGRX = 0, RGBX = 1, YUYV = 2, LUMA = 3, CBCR = 4, CB = 5, CR = 6;
+const uint BGRX = 0, RGBX = 1, YUYV = 2, LUMA = 3, CBCR = 4, CB = 5, CR = 6, XRGB10 = 7, XBGR10 = 8,
+	HALVES = 9, LUMA10 = 10, CBCR10 = 11;
 
 // struct draw_arguments in draw.c
 layout(push_constant) uniform Arguments {
@@ -65,15 +66,41 @@ uint stamp_at(uint x)
 	return (bit & 1) != 0 ? WHITE : BLACK;
 }
 
-uint rgb_at(uint x, bool band)
+// Of eight bits each.
+uvec3 colours_at(uint x, bool band)
 {
 	if (band && x < BITS * block)
-		return stamp_at(x) * 0x010101 | 0xff000000;
+		return uvec3(stamp_at(x));
 	const uint c = colour_at(x);
-	const uint r = (c & 1) != 0 ? 40 : 200;
-	const uint g = (c & 2) != 0 ? 60 : 180;
-	const uint b = (c & 4) != 0 ? 80 : 220;
-	return 0xff000000 | g << 8 | (kind == BGRX ? r << 16 | b : b << 16 | r);
+	return uvec3((c & 1) != 0 ? 40 : 200, (c & 2) != 0 ? 60 : 180, (c & 4) != 0 ? 80 : 220);
+}
+
+uint rgb_at(uint x, bool band)
+{
+	const uvec3 c = colours_at(x, band);
+	return 0xff000000 | c.g << 8 | (kind == BGRX ? c.r << 16 | c.b : c.b << 16 | c.r);
+}
+
+uint rgb10_at(uint x, bool band)
+{
+	const uvec3 c8 = colours_at(x, band);
+	const uvec3 c = c8 << 2 | c8 >> 6;
+	return 0xc0000000 | c.g << 10 | (kind == XRGB10 ? c.r << 20 | c.b : c.b << 20 | c.r);
+}
+
+// pixel_half() of common/pixel.c, whose rounding is exact: packHalf2x16() need not be.
+uint half_of(uint value)
+{
+	const int shift = 8 - findMSB(value) - (value << (7 - findMSB(value)) >= 255 ? 1 : 0);
+	const uint fraction = (2 * (((value << shift) - 255) << 10) + 255) / 510;
+	return uint(15 - shift) * 1024 + fraction;
+}
+
+// Two words for each pixel.
+uint halves_at(uint word, bool band)
+{
+	const uvec3 c = colours_at(word / 2, band);
+	return (word & 1) == 0 ? half_of(c.r) | half_of(c.g) << 16 : half_of(c.b) | 0x3c000000;
 }
 
 uint luma_at(uint x, bool band)
@@ -123,10 +150,24 @@ uint byte_at(uint byte, bool band)
 	}
 }
 
+// Samples of 16 bits, in which the eight are the upper ones.
+uint sample_at(uint sample_, bool band)
+{
+	if (2 * sample_ >= row_bytes)
+		return 0;
+	return kind == LUMA10 ? luma_at(sample_, band) : cbcr_at(sample_, band);
+}
+
 uint word_at(uint word, bool band)
 {
 	if (kind <= RGBX)
 		return rgb_at(word, band);
+	if (kind == XRGB10 || kind == XBGR10)
+		return rgb10_at(word, band);
+	if (kind == HALVES)
+		return halves_at(word, band);
+	if (kind == LUMA10 || kind == CBCR10)
+		return sample_at(2 * word, band) << 8 | sample_at(2 * word + 1, band) << 24;
 	return byte_at(4 * word, band) | byte_at(4 * word + 1, band) << 8 |
 		byte_at(4 * word + 2, band) << 16 | byte_at(4 * word + 3, band) << 24;
 }
@@ -141,7 +182,8 @@ void main()
 		return;
 	const uint plain = word_at(word, false);
 	const uint banded = block == 0 ? plain : word_at(word, true);
-	const uint step = kind >= CBCR ? 2 : 1; // a row of chroma lies under two of luma
+	const bool is_chroma = (kind >= CBCR && kind <= CR) || kind == CBCR10;
+	const uint step = is_chroma ? 2 : 1; // a row of chroma lies under two of luma
 	const uint end = bands * pitch;
 	uint y = first * step;
 	uint within = y % pitch;

@@ -195,8 +195,13 @@ struct gpu_copy {
 
 /*
  * A picture in another format and size, made in one pass: formats, colours and sizes may all differ.
- * Where the picture gets smaller each pixel is the mean of the area that it covers, else it is
- * interpolated bilinearly; chroma is sited left. The same format, size and colour: an exact copy.
+ * A side that gets smaller: each sample is the mean of the area that it covers; else it is interpolated
+ * linearly. Chroma is sited left, both of a source and of a target: on every second luma sample across,
+ * between two down. In the source's size it is filtered as zimg's bilinear does, by 1-2-1 across and
+ * 1-3-3-1 down. Results are rounded to the nearest. The same format, size and colour: an exact copy.
+ *
+ * colour.matrix and colour.full_range of YUV are obeyed; RGBA16F whose colour.transfer is linear (8) is
+ * clamped to 0..1 and gets sRGB's transfer, other values are taken as they are. Primaries stay.
  */
 struct gpu_convert {
 	const struct video_format *from_format;
@@ -205,7 +210,8 @@ struct gpu_convert {
 	struct gpu_picture to;
 };
 
-/* Can the device make the one of the other? why_out [lend] for ever: if not, a sentence; may be NULL. Pure. */
+/* Can the device make the one of the other? Formats from anybody: strides and offsets are not looked at.
+ * why_out [lend] for ever: if not, a sentence; may be NULL. Pure. */
 bool gpu_can_convert(
 	const struct video_format *from, const struct video_format *to, const char **why_out);
 
@@ -236,7 +242,8 @@ typedef uint64_t gpu_job;
 
 /**
  * Submit. It begins after all that was submitted before. Never blocks, never allocates,
- * except that the first drawing of a kind of format compiles its shader (some milliseconds).
+ * except that the first drawing of a kind of format, and the first conversion of a pair of kinds,
+ * compiles its shader (some milliseconds).
  *
  * work         [borrow] for the call; its buffers and timelines may be destroyed at once: they live
  *              until it has ended

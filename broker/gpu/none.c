@@ -104,6 +104,14 @@ struct gpu_picture gpu_picture_of(struct gpu_buffer *buffer, const struct video_
 	return (struct gpu_picture){ .buffer = buffer };
 }
 
+bool gpu_can_convert(
+	const struct video_format *from, const struct video_format *to, const char **why_out)
+{
+	if (why_out)
+		*why_out = "built without Vulkan";
+	return false;
+}
+
 int gpu_submit(struct gpu *gpu, const struct gpu_work *work, gpu_job *job_out, int *sync_fd_out)
 {
 	return -ENODEV;

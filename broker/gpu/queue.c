@@ -10,6 +10,8 @@
 #include "broker/gpu/device.h"
 #include "common/clock.h"
 
+enum { TOUCHED_MAX = 5 }; /* buffers of one submission */
+
 static int create_semaphore(struct gpu *gpu, const void *chain, VkSemaphore *out)
 {
 	VkSemaphoreCreateInfo info = {
@@ -322,8 +324,64 @@ static void barrier_after(struct gpu *gpu, VkCommandBuffer commands, struct gpu_
 	written->is_lent = true;
 }
 
+/* Buffers of a submission, each once. */
+struct touched {
+	unsigned n;
+	struct gpu_buffer *buffer[TOUCHED_MAX];
+};
+
+static bool has_touched(const struct touched *t, const struct gpu_buffer *buffer)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->buffer[i] == buffer)
+			return true;
+	return false;
+}
+
+static void touch(struct touched *t, struct gpu_buffer *buffer)
+{
+	if (has_touched(t, buffer))
+		return;
+	assert(t->n < TOUCHED_MAX);
+	t->buffer[t->n++] = buffer;
+}
+
+/*
+ * Before something reads a buffer. What was lent, and neither written anew nor read in this submission,
+ * comes back to our queue family first, and is lent again at the end.
+ */
+static void before_reading(
+	struct gpu *gpu, VkCommandBuffer commands, struct touched *t, struct gpu_buffer *buffer)
+{
+	bool take = buffer->is_lent && !has_touched(t, buffer);
+	queue_barrier(gpu, commands, take ? buffer : NULL);
+	if (take)
+		touch(t, buffer);
+}
+
+static void record_parts(
+	struct gpu *gpu, VkCommandBuffer commands, const struct gpu_work *work, struct touched *t)
+{
+	if (work->draw) {
+		queue_barrier(gpu, commands, NULL);
+		draw_record(gpu, commands, work->format, work->draw);
+		touch(t, work->draw->to.buffer);
+	}
+	if (work->copy) {
+		before_reading(gpu, commands, t, work->copy->from.buffer);
+		copy_record(gpu, commands, work->format, work->copy);
+		touch(t, work->copy->to.buffer);
+	}
+	if (work->convert) {
+		before_reading(gpu, commands, t, work->convert->from.buffer);
+		convert_record(gpu, commands, work->convert);
+		touch(t, work->convert->to.buffer);
+	}
+}
+
 static int record(struct gpu *gpu, VkCommandBuffer commands, const struct gpu_work *work)
 {
+	struct touched touched = { 0 };
 	VkCommandBufferBeginInfo begin = {
 		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
 		.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
@@ -331,23 +389,9 @@ static int record(struct gpu *gpu, VkCommandBuffer commands, const struct gpu_wo
 	int r = VK(gpu, BeginCommandBuffer, commands, &begin);
 	if (r < 0)
 		return r;
-	struct gpu_buffer *drawn = work->draw ? work->draw->to.buffer : NULL;
-	struct gpu_buffer *from = work->copy ? work->copy->from.buffer : NULL;
-	/* what was lent and is read, and not drawn anew, comes back to our queue family first */
-	bool take = from && from->is_lent && from != drawn;
-	queue_barrier(gpu, commands, take ? from : NULL);
-	if (drawn)
-		draw_record(gpu, commands, work->format, work->draw);
-	if (drawn && from)
-		queue_barrier(gpu, commands, NULL);
-	if (from)
-		copy_record(gpu, commands, work->format, work->copy);
-	if (take)
-		barrier_after(gpu, commands, from);
-	if (drawn)
-		barrier_after(gpu, commands, drawn);
-	if (from)
-		barrier_after(gpu, commands, work->copy->to.buffer);
+	record_parts(gpu, commands, work, &touched);
+	for (unsigned i = 0; i < touched.n; i++)
+		barrier_after(gpu, commands, touched.buffer[i]);
 	return VK(gpu, EndCommandBuffer, commands);
 }
 
@@ -364,6 +408,17 @@ static bool fits(const struct video_format *format, const struct gpu_picture *pi
 	return true;
 }
 
+static int check_convert(struct gpu *gpu, const struct gpu_convert *convert)
+{
+	const char *why;
+	if (!gpu_can_convert(convert->from_format, convert->to_format, &why))
+		return gpu_fail(gpu, -EINVAL, "%s", why);
+	if (!fits(convert->from_format, &convert->from) ||
+		!fits(convert->to_format, &convert->to) || !convert_fits(convert))
+		return gpu_fail(gpu, -EINVAL, "the picture to convert does not fit a buffer");
+	return 0;
+}
+
 static int check_work(struct gpu *gpu, const struct gpu_work *work)
 {
 	int r = gpu_check(gpu);
@@ -378,7 +433,7 @@ static int check_work(struct gpu *gpu, const struct gpu_work *work)
 	if (work->copy &&
 		(!fits(work->format, &work->copy->from) || !fits(work->format, &work->copy->to)))
 		return gpu_fail(gpu, -EINVAL, "the picture to copy does not fit a buffer");
-	return 0;
+	return work->convert ? check_convert(gpu, work->convert) : 0;
 }
 
 /* All that the work uses lives until its point. */
@@ -389,6 +444,10 @@ static void keep_alive(const struct gpu_work *work, uint64_t point)
 	if (work->copy) {
 		work->copy->from.buffer->used.last_use = point;
 		work->copy->to.buffer->used.last_use = point;
+	}
+	if (work->convert) {
+		work->convert->from.buffer->used.last_use = point;
+		work->convert->to.buffer->used.last_use = point;
 	}
 	for (unsigned i = 0; i < work->n_signals; i++)
 		work->signals[i].timeline->used.last_use = point;
@@ -427,9 +486,11 @@ int gpu_submit(struct gpu *gpu, const struct gpu_work *work, gpu_job *job_out, i
 	struct job *job = &gpu->jobs[(gpu->first_job + gpu->n_jobs) % GPU_JOBS_MAX];
 	if (work->want_sync_fd && !job->sync)
 		return gpu_fail(gpu, -EIO, "%s cannot export a sync_file", gpu->info.name);
-	bool commands = work->draw || work->copy;
+	bool commands = work->draw || work->copy || work->convert;
 	if (work->draw)
 		r = draw_prepare(gpu, work->format);
+	if (r == 0 && work->convert)
+		r = convert_prepare(gpu, work->convert);
 	if (r == 0 && commands)
 		r = record(gpu, job->commands, work);
 	if (r < 0)

@@ -116,7 +116,7 @@ static void judge(struct check *c, const struct facts *f)
 {
 	uint32_t number = 0;
 	enum stamp_result result = stamp_read_rows(
-		c->reader->pixels, f->rows.bytes, f->rows.step, f->rows.block, &number);
+		c->reader->pixels, f->rows.bytes, f->frame.fourcc, f->rows.block, &number);
 	if (f->frame.seq <= c->last_seq)
 		tell_backwards(c, f->frame.seq);
 	c->last_seq = f->frame.seq;

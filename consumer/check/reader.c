@@ -13,16 +13,14 @@ static const uint64_t sync_fd_patience_ns = 5 * NS_PER_S;
 
 int reader_rows_of(const struct sluice_frame *frame, struct reader_rows *rows_out)
 {
-	const struct format_info *info = format_info(frame->fourcc);
-	if (!info || frame->width < STAMP_SIDE_MIN || frame->height < STAMP_SIDE_MIN)
+	if (!format_info(frame->fourcc) || frame->width < STAMP_SIDE_MIN ||
+		frame->height < STAMP_SIDE_MIN)
 		return -EOPNOTSUPP;
 	struct stamp_grid grid = stamp_grid(frame->width, frame->height);
-	unsigned step = info->bytes[0] >> info->sub_x[0];
 	*rows_out = (struct reader_rows){
 		.first = (size_t)grid.block / 2 * frame->stride[0],
 		.pitch = (size_t)grid.pitch * frame->stride[0],
-		.bytes = (size_t)STAMP_BITS * grid.block * step,
-		.step = step,
+		.bytes = (size_t)STAMP_BITS * grid.block * stamp_step(frame->fourcc),
 		.block = grid.block,
 	};
 	return 0;

@@ -12,7 +12,7 @@
 #include "consumer/sluice_consumer.h"
 
 enum {
-	READER_ROW_MAX = STAMP_BITS * 16 * 4, /* bytes: the largest block, the widest pixel */
+	READER_ROW_MAX = STAMP_BITS * 16 * 8, /* bytes: the largest block, the widest pixel */
 	READER_BYTES_MAX = STAMP_BANDS * READER_ROW_MAX,
 	READER_TEXT_MAX = 512,
 	READER_TURN_MS = 100,
@@ -25,7 +25,6 @@ struct reader_rows {
 	size_t first;   /* bytes from the beginning of plane 0 to the first row */
 	size_t pitch;   /* bytes from row to row */
 	size_t bytes;   /* of each row: READER_ROW_MAX at most */
-	unsigned step;  /* bytes from sample to sample */
 	uint32_t block; /* samples */
 };
 

@@ -42,6 +42,7 @@ static const char help[] =
 	"  SKIPPED  frames that a newer one replaced before it was ready (mailbox)\n"
 	"  DROPPED  frames that its queue or its socket had no room for\n"
 	"  REVOKED  frames that were taken back while it had them\n"
+	"  PACED    frames left out because it asked for a lower frame rate\n"
 	"  P50 P99  from the publishing of a frame until the client read of it\n"
 	"\n"
 	"examples:\n"
@@ -190,6 +191,7 @@ static void add_subscription(
 	table_add(t, "%" PRIu64, s->skipped);
 	table_add(t, "%" PRIu64, s->dropped);
 	table_add(t, "%" PRIu64, s->revoked);
+	table_add(t, "%" PRIu64, s->paced);
 	table_add(t, "%s", duration(s->latency_p50_ns).text);
 	table_add(t, "%s", duration(s->latency_p99_ns).text);
 	table_add(t, "%s", s->bound ? bytes(s->bytes).text : "not bound");
@@ -199,7 +201,7 @@ static void add_subscription(
 /* A client that reads nothing: one that lists, or is about to subscribe. */
 static void add_idle(struct table *t, const Sluice__ClientStatus *client)
 {
-	enum { COLUMNS_OF_SUBSCRIPTION = 13 };
+	enum { COLUMNS_OF_SUBSCRIPTION = 14 };
 	add_client_name(t, client);
 	for (int i = 0; i < COLUMNS_OF_SUBSCRIPTION; i++)
 		table_add(t, "-");
@@ -276,7 +278,7 @@ static int print_tables(struct sluice *conn)
 				      ">COPY-P99 REASON"),
 		.clients = table_create(
 			"CLIENT NAME >PID STREAM DELIVERY MEMORY HOLDS >OLDEST >WAITING "
-			">SENT >SKIPPED >DROPPED >REVOKED >P50 >P99 >MAPPED "
+			">SENT >SKIPPED >DROPPED >REVOKED >PACED >P50 >P99 >MAPPED "
 			"LAST-ERROR"),
 		.ended = table_create("ENDED NAME >PID >UID >WHEN REASON"),
 	};

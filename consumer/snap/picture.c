@@ -30,17 +30,26 @@ void picture_finish(struct picture *picture)
 	*picture = (struct picture){ 0 };
 }
 
-/* Where the colours are in the four bytes of a pixel. NULL: it is not such a format. */
+/* Where the colours are in a pixel. */
 static const struct packed {
 	uint32_t fourcc;
-	unsigned red, green, blue;
+	enum { BYTES, TEN_BITS, HALVES } kind;
+	unsigned red, green, blue; /* bytes; of TEN_BITS: the lowest bit; of HALVES: which */
 	bool has_alpha;
 } packed[] = {
-	{ DRM_FORMAT_XRGB8888, 2, 1, 0, false },
-	{ DRM_FORMAT_ARGB8888, 2, 1, 0, true },
-	{ DRM_FORMAT_XBGR8888, 0, 1, 2, false },
-	{ DRM_FORMAT_ABGR8888, 0, 1, 2, true },
+	{ DRM_FORMAT_XRGB8888, BYTES, 2, 1, 0, false },
+	{ DRM_FORMAT_ARGB8888, BYTES, 2, 1, 0, true },
+	{ DRM_FORMAT_XBGR8888, BYTES, 0, 1, 2, false },
+	{ DRM_FORMAT_ABGR8888, BYTES, 0, 1, 2, true },
+	{ DRM_FORMAT_XRGB2101010, TEN_BITS, 20, 10, 0, false },
+	{ DRM_FORMAT_ARGB2101010, TEN_BITS, 20, 10, 0, true },
+	{ DRM_FORMAT_XBGR2101010, TEN_BITS, 0, 10, 20, false },
+	{ DRM_FORMAT_ABGR2101010, TEN_BITS, 0, 10, 20, true },
+	{ DRM_FORMAT_XBGR16161616F, HALVES, 0, 1, 2, false },
+	{ DRM_FORMAT_ABGR16161616F, HALVES, 0, 1, 2, true },
 };
+
+/* NULL: it is not such a format. */
 
 static const struct packed *find_packed(uint32_t fourcc)
 {
@@ -50,15 +59,65 @@ static const struct packed *find_packed(uint32_t fourcc)
 	return NULL;
 }
 
+static void get_bytes(const struct packed *format, const uint8_t *px, uint8_t rgba[4])
+{
+	rgba[0] = px[format->red];
+	rgba[1] = px[format->green];
+	rgba[2] = px[format->blue];
+	rgba[3] = px[3];
+}
+
+/* 0 to 1023 becomes 0 to 255, rounded. */
+static uint8_t eight_bits(uint32_t word, unsigned shift)
+{
+	return (uint8_t)(((word >> shift & 1023) * 255 + 511) / 1023);
+}
+
+static void get_ten_bits(const struct packed *format, const uint8_t *px, uint8_t rgba[4])
+{
+	uint32_t word;
+	memcpy(&word, px, sizeof(word));
+	rgba[0] = eight_bits(word, format->red);
+	rgba[1] = eight_bits(word, format->green);
+	rgba[2] = eight_bits(word, format->blue);
+	rgba[3] = (uint8_t)((word >> 30) * 85);
+}
+
+/* What a screen shows of a half-precision float: 0.0 to 1.0. */
+static uint8_t byte_of_half(uint16_t half)
+{
+	enum { SIGN = 0x8000, ONE = 0x3c00, INFINITE = 0x7c00, BIAS_AND_BITS = 25 };
+	if (half & SIGN || half > INFINITE)
+		return 0;
+	if (half >= ONE)
+		return 255;
+	/* numbers so small that they have no leading one are less than half a step */
+	uint32_t fraction = 1024 + (half & 1023);
+	unsigned shift = BIAS_AND_BITS - (half >> 10);
+	return (uint8_t)((((uint64_t)fraction * 255 << 1 >> shift) + 1) >> 1);
+}
+
+static void get_halves(const struct packed *format, const uint8_t *px, uint8_t rgba[4])
+{
+	uint16_t halves[4];
+	memcpy(halves, px, sizeof(halves));
+	rgba[0] = byte_of_half(halves[format->red]);
+	rgba[1] = byte_of_half(halves[format->green]);
+	rgba[2] = byte_of_half(halves[format->blue]);
+	rgba[3] = byte_of_half(halves[3]);
+}
+
 static void convert_row(
 	const struct packed *format, const uint8_t *from, uint8_t *to, uint32_t width)
 {
-	for (uint32_t x = 0; x < width; x++, from += 4) {
-		*to++ = from[format->red];
-		*to++ = from[format->green];
-		*to++ = from[format->blue];
-		if (format->has_alpha)
-			*to++ = from[3];
+	static void (*const get[])(const struct packed *, const uint8_t *, uint8_t[4]) = {
+		[BYTES] = get_bytes, [TEN_BITS] = get_ten_bits, [HALVES] = get_halves
+	};
+	unsigned step = format->kind == HALVES ? 8 : 4, size = format->has_alpha ? 4 : 3;
+	uint8_t rgba[4];
+	for (uint32_t x = 0; x < width; x++, from += step, to += size) {
+		get[format->kind](format, from, rgba);
+		memcpy(to, rgba, size);
 	}
 }
 

@@ -42,5 +42,5 @@ int picture_to_rgb(const struct picture *picture, struct rgb *rgb_out);
 
 void rgb_finish(struct rgb *rgb);
 
-/* yuv.c: rows of RGB from YUY2, NV12 and I420. rgb->bytes has room for them. 0 or negative. */
+/* yuv.c: rows of RGB from YUY2, NV12, I420 and P010. rgb->bytes has room for them. 0 or negative. */
 int yuv_to_rgb(const struct sluice_frame *frame, struct rgb *rgb);

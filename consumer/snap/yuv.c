@@ -13,6 +13,8 @@ static enum AVPixelFormat av_format(uint32_t fourcc)
 		return AV_PIX_FMT_NV12;
 	case DRM_FORMAT_YUV420:
 		return AV_PIX_FMT_YUV420P;
+	case DRM_FORMAT_P010:
+		return AV_PIX_FMT_P010LE;
 	default:
 		return AV_PIX_FMT_NONE;
 	}

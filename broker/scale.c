@@ -1,0 +1,310 @@
+#include "broker/scale.h"
+
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <libavutil/opt.h>
+#include <libswscale/swscale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	THREADS_MAX = 4,
+	THREADED_PIXELS = 1280 * 720, /* below that handing out the work costs more than it saves */
+	HD_HEIGHT = 720,              /* YUV of unknown matrix: BT.709 from here on, else BT.601 */
+	RATIO_MAX = 256,              /* of sides: farther apart some filter would not fit */
+	SWS_ONE = 1 << 16,            /* 1.0 in swscale's fixed point */
+	/* area: bilinear where the picture gets larger */
+	FLAGS = SWS_AREA | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP |
+		SWS_FULL_CHR_H_INT,
+};
+
+/* How far off a pixel may be where a picture is extended, in source pixels. */
+static const double shift_max = 0.1;
+
+struct scaler {
+	struct SwsContext *sws;
+	struct video_format from_format, to_format;
+	struct video_format wide_from, wide_to; /* as libswscale sees them: see extend() */
+	uint8_t *wide[2];                       /* pictures of these; NULL: they are the same */
+	AVFrame *from, *to;                     /* borrow the planes for one call */
+};
+
+static enum AVPixelFormat av_format(uint32_t fourcc)
+{
+	switch (fourcc) {
+	case DRM_FORMAT_XRGB8888:
+		return AV_PIX_FMT_BGR0;
+	case DRM_FORMAT_ARGB8888:
+		return AV_PIX_FMT_BGRA;
+	case DRM_FORMAT_XBGR8888:
+		return AV_PIX_FMT_RGB0;
+	case DRM_FORMAT_ABGR8888:
+		return AV_PIX_FMT_RGBA;
+	case DRM_FORMAT_XRGB2101010:
+		return AV_PIX_FMT_X2RGB10LE;
+	case DRM_FORMAT_XBGR2101010:
+		return AV_PIX_FMT_X2BGR10LE;
+	case DRM_FORMAT_YUYV:
+		return AV_PIX_FMT_YUYV422;
+	case DRM_FORMAT_NV12:
+		return AV_PIX_FMT_NV12;
+	case DRM_FORMAT_P010:
+		return AV_PIX_FMT_P010LE;
+	case DRM_FORMAT_YUV420:
+		return AV_PIX_FMT_YUV420P;
+	default:
+		return AV_PIX_FMT_NONE;
+	}
+}
+
+static bool is_too_far(uint32_t from, uint32_t to)
+{
+	return from / RATIO_MAX > to || to / RATIO_MAX > from;
+}
+
+bool scale_can(const struct video_format *from, const struct video_format *to, const char **why_out)
+{
+	enum AVPixelFormat in = av_format(from->fourcc), out = av_format(to->fourcc);
+	const char *why = NULL;
+	if (in == AV_PIX_FMT_NONE || out == AV_PIX_FMT_NONE || !sws_isSupportedInput(in) ||
+		!sws_isSupportedOutput(out))
+		why = "libswscale does not convert between these formats";
+	else if (is_too_far(from->width, to->width) || is_too_far(from->height, to->height))
+		why = "the sizes are too far apart";
+	if (why && why_out)
+		*why_out = why;
+	return !why;
+}
+
+static bool is_rgb(uint32_t fourcc)
+{
+	const struct format_info *info = format_info(fourcc);
+	return info->n_planes == 1 && info->sub_x[0] == 0;
+}
+
+/* The numbers are those of H.273. */
+static const int *coefficients(const struct video_format *format)
+{
+	switch (format->colour.matrix) {
+	case SWS_CS_ITU709:
+	case 4:
+	case 5:
+	case 6:
+	case 7:
+		return sws_getCoefficients(format->colour.matrix);
+	case 9:
+	case 10:
+		return sws_getCoefficients(SWS_CS_BT2020);
+	default:
+		return sws_getCoefficients(
+			format->height >= HD_HEIGHT ? SWS_CS_ITU709 : SWS_CS_ITU601);
+	}
+}
+
+static int set_colours(struct scaler *s)
+{
+	const struct video_format *from = &s->from_format, *to = &s->to_format;
+	bool from_rgb = is_rgb(from->fourcc), to_rgb = is_rgb(to->fourcc);
+	const int *in = coefficients(from_rgb ? to : from);
+	const int *out = to_rgb ? in : coefficients(to);
+	return sws_setColorspaceDetails(s->sws, in, from_rgb || from->colour.full_range, out,
+		to_rgb || to->colour.full_range, 0, SWS_ONE, SWS_ONE);
+}
+
+static int threads_for(const struct video_format *from, const struct video_format *to)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t pixels = (uint64_t)from->width * from->height;
+	if (pixels < (uint64_t)to->width * to->height)
+		pixels = (uint64_t)to->width * to->height;
+	if (pixels < THREADED_PIXELS || cores < 1)
+		return 1;
+	return cores < THREADS_MAX ? (int)cores : THREADS_MAX;
+}
+
+/* Sited left: at the first of two pixels, between two rows. */
+static void set_siting(
+	struct SwsContext *sws, const struct video_format *format, const char *h, const char *v)
+{
+	enum { BETWEEN = 128 }; /* of 256 for a row */
+	const struct format_info *info = format_info(format->fourcc);
+	bool has_chroma_plane = info->n_planes > 1;
+	if (has_chroma_plane || info->sub_x[0])
+		av_opt_set_int(sws, h, 0, 0);
+	if (has_chroma_plane && info->sub_y[1])
+		av_opt_set_int(sws, v, BETWEEN, 0);
+}
+
+/* --- Odd sides -------------------------------------------------------------------------------- */
+
+/*
+ * libswscale spreads (n + 1) / 2 samples of chroma over a side of n pixels evenly, although the last one
+ * stands for one pixel alone: they are up to a pixel off. So the side is made even, and the source's
+ * extended by what that is there, if that is a whole number of pixels or nearly.
+ */
+static void extend(uint32_t *from, uint32_t *to, unsigned log2)
+{
+	double wanted = (double)*from * (*to + 1) / *to;
+	double whole = floor(wanted + 0.5);
+	if (log2 == 0 || *to % 2 == 0 || fabs(wanted - whole) > shift_max ||
+		whole > FORMAT_SIDE_MAX || *to == FORMAT_SIDE_MAX)
+		return;
+	*from = (uint32_t)whole;
+	++*to;
+}
+
+static int layout_wide(struct scaler *s)
+{
+	const struct format_info *info = format_info(s->to_format.fourcc);
+	unsigned last = info->n_planes - 1;
+	struct video_format *from = &s->wide_from, *to = &s->wide_to;
+	*from = s->from_format;
+	*to = s->to_format;
+	extend(&from->width, &to->width, info->sub_x[last]);
+	extend(&from->height, &to->height, info->sub_y[last]);
+	if (to->width == s->to_format.width && to->height == s->to_format.height)
+		return 0;
+	struct format_colour from_colour = from->colour, to_colour = to->colour;
+	if (format_layout(from->fourcc, from->width, from->height, from) < 0 ||
+		format_layout(to->fourcc, to->width, to->height, to) < 0)
+		return -EOPNOTSUPP;
+	from->colour = from_colour;
+	to->colour = to_colour;
+	s->wide[0] = malloc(from->size_bytes);
+	s->wide[1] = malloc(to->size_bytes);
+	return s->wide[0] && s->wide[1] ? 0 : -ENOMEM;
+}
+
+/* Rows of one plane from one layout to another; what is wider or higher repeats the last of it. */
+static void copy_plane(const struct video_format *from, const uint8_t *source,
+	const struct video_format *to, uint8_t *pixels, unsigned plane)
+{
+	unsigned bytes = format_info(from->fourcc)->bytes[plane];
+	uint32_t has = format_row_bytes(from, plane), wants = format_row_bytes(to, plane);
+	uint32_t rows = format_rows(from, plane);
+	for (uint32_t y = 0; y < format_rows(to, plane); y++) {
+		uint32_t at = y < rows ? y : rows - 1;
+		const uint8_t *in = source + from->offset[plane] + (size_t)at * from->stride[plane];
+		uint8_t *out = pixels + to->offset[plane] + (size_t)y * to->stride[plane];
+		memcpy(out, in, has < wants ? has : wants);
+		for (uint32_t x = has; x < wants; x += bytes)
+			memcpy(out + x, in + has - bytes, bytes);
+	}
+}
+
+static void copy_planes(const struct video_format *from, const uint8_t *source,
+	const struct video_format *to, uint8_t *pixels)
+{
+	for (unsigned p = 0; p < from->n_planes; p++)
+		copy_plane(from, source, to, pixels, p);
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static int open_context(struct scaler *s)
+{
+	const struct video_format *from = &s->wide_from, *to = &s->wide_to;
+	struct SwsContext *sws = s->sws = sws_alloc_context();
+	if (!sws)
+		return -ENOMEM;
+	av_opt_set_int(sws, "srcw", from->width, 0);
+	av_opt_set_int(sws, "srch", from->height, 0);
+	av_opt_set_int(sws, "src_format", av_format(from->fourcc), 0);
+	av_opt_set_int(sws, "dstw", to->width, 0);
+	av_opt_set_int(sws, "dsth", to->height, 0);
+	av_opt_set_int(sws, "dst_format", av_format(to->fourcc), 0);
+	av_opt_set_int(sws, "sws_flags", FLAGS, 0);
+	av_opt_set_int(sws, "threads", threads_for(from, to), 0);
+	set_siting(sws, from, "src_h_chr_pos", "src_v_chr_pos");
+	set_siting(sws, to, "dst_h_chr_pos", "dst_v_chr_pos");
+	if (sws_init_context(sws, NULL, NULL) < 0 || set_colours(s) < 0)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+int scaler_create(
+	struct scaler **scaler_out, const struct video_format *from, const struct video_format *to)
+{
+	_cleanup_(scaler_destroyp) struct scaler *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->from_format = *from;
+	s->to_format = *to;
+	s->from = av_frame_alloc();
+	s->to = av_frame_alloc();
+	if (!s->from || !s->to)
+		return -ENOMEM;
+	int r = layout_wide(s);
+	if (r == 0)
+		r = open_context(s);
+	if (r < 0)
+		return r;
+	*scaler_out = TAKE_PTR(s);
+	return 0;
+}
+
+bool scaler_fits(
+	const struct scaler *s, const struct video_format *from, const struct video_format *to)
+{
+	return format_equal(&s->from_format, from) && format_equal(&s->to_format, to);
+}
+
+/* The memory is the caller's: FFmpeg must neither free nor copy it. */
+static void keep(void *opaque, uint8_t *data)
+{
+	(void)opaque;
+	(void)data;
+}
+
+static int lend(AVFrame *frame, const struct video_format *format, uint8_t *pixels, int flags)
+{
+	frame->buf[0] = av_buffer_create(pixels, format->size_bytes, keep, NULL, flags);
+	if (!frame->buf[0])
+		return -ENOMEM;
+	frame->format = av_format(format->fourcc);
+	frame->width = (int)format->width;
+	frame->height = (int)format->height;
+	for (unsigned p = 0; p < format->n_planes; p++) {
+		frame->data[p] = pixels + format->offset[p];
+		frame->linesize[p] = (int)format->stride[p];
+	}
+	return 0;
+}
+
+static int run(struct scaler *s, const uint8_t *from, uint8_t *to)
+{
+	int r = lend(s->from, &s->wide_from, (uint8_t *)from, AV_BUFFER_FLAG_READONLY);
+	if (r == 0)
+		r = lend(s->to, &s->wide_to, to, 0);
+	if (r == 0 && sws_scale_frame(s->sws, s->to, s->from) < 0)
+		r = -EIO;
+	av_frame_unref(s->from);
+	av_frame_unref(s->to);
+	return r;
+}
+
+int scaler_run(struct scaler *s, const uint8_t *from, uint8_t *to)
+{
+	if (!s->wide[0])
+		return run(s, from, to);
+	copy_planes(&s->from_format, from, &s->wide_from, s->wide[0]);
+	int r = run(s, s->wide[0], s->wide[1]);
+	if (r == 0)
+		copy_planes(&s->wide_to, s->wide[1], &s->to_format, to);
+	return r;
+}
+
+struct scaler *scaler_destroy(struct scaler *s)
+{
+	if (!s)
+		return NULL;
+	sws_freeContext(s->sws);
+	av_frame_free(&s->from);
+	av_frame_free(&s->to);
+	free(s->wide[0]);
+	free(s->wide[1]);
+	free(s);
+	return NULL;
+}
