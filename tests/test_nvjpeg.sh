@@ -73,7 +73,7 @@ good() {
 	local name=$1 size=$2 stream=$3 file=$tmp/$4
 	shift 4
 	encode --stream "$stream" --frames 12 "$@" "$file" || fail "$name: exit status $?"
-	"$check" -n 12 -s "$size" -p 27 "$file" >>"$tmp/out" 2>&1 || fail "$name"
+	"$check" -n 12 -s "$size" -p 32 "$file" >>"$tmp/out" 2>&1 || fail "$name"
 	doubles_are_content "$name"
 	echo "ok   $name"
 }
@@ -109,7 +109,8 @@ serve() {
 	fail "nobody listens on port $port"
 }
 
-start --source g=pattern:640x360@30:gpu --source o=pattern:321x241@30:BGRA:gpu --source h=pattern:320x240@30
+start --source g=pattern:640x360@30:gpu --source o=pattern:321x241@30:BGRA:gpu --source h=pattern:320x240@30 \
+	--source n=pattern:320x240@30:NV12:gpu
 FAKE_CUDA_DEVICES=$(grep -m 1 -oP ' uuid=\K\S+' "$tmp/log") || fail "the log does not name the GPU"
 export FAKE_CUDA_DEVICES
 for container in mkv avi mp4 mov; do
@@ -120,7 +121,7 @@ good "a host stream, uploaded by the broker" 320x240 h host.mkv -qp 2
 good "optimized Huffman tables" 640x360 g huffman.mkv -o optimized_huffman=1
 
 serve 60
-"$check" -g -n 30 -s 640x360 -p 27 "http://127.0.0.1:$port/" >"$tmp/page" 2>&1 || fail "over HTTP: $(cat "$tmp/page")"
+"$check" -g -n 30 -s 640x360 -p 32 "http://127.0.0.1:$port/" >"$tmp/page" 2>&1 || fail "over HTTP: $(cat "$tmp/page")"
 wait $writer || fail "over HTTP: exit status $?"
 doubles_are_content "over HTTP"
 echo "ok   MJPEG over HTTP"
@@ -142,6 +143,8 @@ echo "ok   a GPU that fails ends the file well"
 says "an option that it has not" 2 "no option -o speed=1: it has quality" \
 	"${both[@]}" --stream g -o speed=1 "$tmp/no.mkv"
 says "a container that cannot hold it" 2 "flv cannot hold" "${both[@]}" --stream g -f flv "$tmp/no.flv"
+says "what the broker cannot make" 1 "stream \"n\": .*I420 320x240 cannot be made in GPU memory" \
+	"${both[@]}" --stream n "$tmp/no.mkv"
 says "an nvJPEG that does not open" 1 "nvjpegCreateSimple: NVJPEG_STATUS_ARCH_MISMATCH" \
 	env FAKE_NVJPEG_FAIL=nvjpegCreateSimple=7 "${both[@]}" --stream g "$tmp/no.mkv"
 says "another GPU than the broker's" 1 "another GPU" \
