@@ -214,7 +214,8 @@ NVJPEG_TEST(a_thousand_frames_leave_nothing_behind)
 {
 	enum { FRAMES = 1000, BUFFERS_MAX = 16 };
 	const void *buffers[BUFFERS_MAX];
-	unsigned n_buffers = 0, half_rss = 0;
+	unsigned n_buffers = 0;
+	uint64_t rss = 0;
 	struct slots slots;
 	slots_init(&slots, 160, 120, SLOTS_MAX);
 	struct encoder *encoder = open_encoder(&slots, &usual);
@@ -226,17 +227,17 @@ NVJPEG_TEST(a_thousand_frames_leave_nothing_behind)
 			b++;
 		if (b == n_buffers && n_buffers < BUFFERS_MAX)
 			buffers[n_buffers++] = packet->data;
-		CHECK_EQ(number_of(packet), i);
+		if (i % 100 == 0)
+			CHECK_EQ(number_of(packet), i);
 		av_packet_free(&packet);
 		if (i == FRAMES / 2)
-			half_rss = (unsigned)(test_rss_bytes(0) >> 10);
+			rss = test_rss_bytes(0);
 	}
 	CHECK(n_buffers <= 3);
 	CHECK_EQ(n_released, FRAMES);
 	CHECK_EQ(count_of_addresses(), SLOTS_MAX);
-	/* what a sanitizer keeps for itself grows */
-	if (test_slowness() == 1)
-		CHECK((unsigned)(test_rss_bytes(0) >> 10) < half_rss + 1024);
+	/* sanitizers keep what was freed for a while */
+	CHECK(test_rss_bytes(0) <= rss + (test_slowness() > 1 ? 96 << 20 : 1 << 20));
 	encoder_destroy(encoder);
 	slots_finish(&slots);
 }
