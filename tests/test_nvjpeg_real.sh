@@ -83,8 +83,8 @@ part_pictures() {
 	start_broker 1920x1080=pattern:1920x1080@60:gpu 3840x2160=pattern:3840x2160@60:gpu \
 		1919x1079=pattern:1919x1079@60:gpu
 	pictures 1920x1080 a.mkv 30
-	pictures 1920x1080 a.avi 34 -o quality=97
-	pictures 1920x1080 a.mp4 27 -qp 10
+	pictures 1920x1080 a.avi 32 -o quality=97
+	pictures 1920x1080 a.mp4 25 -qp 10
 	pictures 1920x1080 a.mkv 30 -o optimized_huffman=1
 	pictures 3840x2160 b.mkv 30
 	pictures 1919x1079 c.mkv 30
