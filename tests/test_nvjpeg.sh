@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/test_nvjpeg.sh BROKER ENCODE VIDEO-CHECK FAKE-CUDA FAKE-NVJPEG [SANITIZE]
+# tests/test_nvjpeg.sh BROKER ENCODE PATTERN-CHECK FAKE-CUDA FAKE-NVJPEG [SANITIZE]
 #
 # `sluice-encode -c nvjpeg` as people run it: the broker on a software renderer, the encoder over the doubles
 # of libcuda and libnvjpeg in the two folders. What is in the files is compared with what the broker drew.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/test_nvjpeg_real.sh BROKER ENCODE VIDEO-CHECK [PART...]
+# tests/test_nvjpeg_real.sh BROKER ENCODE PATTERN-CHECK [PART...]
 #
 # `sluice-encode -c nvjpeg` on an NVIDIA GPU: pictures, frames per second, memory; some two minutes. nvJPEG
 # comes with CUDA, not with the driver: LD_LIBRARY_PATH or SLUICE_NVJPEG say where it is. Each part prints

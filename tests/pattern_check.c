@@ -1,5 +1,5 @@
 /*
- * video_check [OPTIONS] FILE: is this the test pattern of sluice-broker,
+ * pattern_check [OPTIONS] FILE: is this the test pattern of sluice-broker,
  * recorded? Decodes the file and checks each picture's number, and its PSNR against the picture that the
  * broker draws in RGB for this number.
  *
@@ -49,7 +49,7 @@ void test_fail(const char *file, int line, const char *fmt, ...)
 {
 	va_list args;
 	va_start(args, fmt);
-	fprintf(stderr, "video_check: %s:%d: ", file, line);
+	fprintf(stderr, "pattern_check: %s:%d: ", file, line);
 	vfprintf(stderr, fmt, args);
 	fputc('\n', stderr);
 	va_end(args);
@@ -225,7 +225,7 @@ int main(int argc, char **argv)
 	struct video video;
 	AVFrame *frame;
 	if (!parse(&wanted, argc, argv)) {
-		fprintf(stderr, "video_check [-n FRAMES] [-s SIZE] [-p DB] [-e N] [-g] FILE\n");
+		fprintf(stderr, "pattern_check [-n FRAMES] [-s SIZE] [-p DB] [-e N] [-g] FILE\n");
 		return 2;
 	}
 	const char *path = argv[optind];
