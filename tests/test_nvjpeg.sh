@@ -78,16 +78,20 @@ good() {
 	echo "ok   $name"
 }
 
-# says NAME STATUS TEXT COMMAND...: one sentence, within a second.
+# says NAME STATUS TEXT COMMAND...: one sentence, within a second; of three tries, as the machine may be busy.
 says() {
-	local name=$1 status=$2 text=$3 begin=$EPOCHREALTIME took
+	local name=$1 status=$2 text=$3 begin took
 	shift 3
-	timeout 20 "$@" >"$tmp/out" 2>&1
-	[ $? = "$status" ] || fail "$name: not exit status $status"
-	took=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN {printf "%.0f", (b - a) * 1000}')
+	for _ in 1 2 3; do
+		begin=$EPOCHREALTIME
+		timeout 20 "$@" >"$tmp/out" 2>&1
+		[ $? = "$status" ] || fail "$name: not exit status $status"
+		took=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN {printf "%.0f", (b - a) * 1000}')
+		[ "$took" -lt 1000 ] && break
+	done
 	grep -q "^sluice-encode: .*$text" "$tmp/out" || fail "$name does not say \"$text\""
 	[ "$(grep -c . "$tmp/out")" = 1 ] || fail "$name says more than a sentence"
-	[ -n "$sanitize" ] || [ "$took" -lt 1500 ] || fail "$name takes $took ms"
+	[ -n "$sanitize" ] || [ "$took" -lt 1000 ] || fail "$name takes $took ms"
 	echo "ok   $name"
 }
 
