@@ -40,6 +40,7 @@ broker/source\.                    common/|broker/(source|bridge|devices|gpu_slo
 broker/broker\.                    common/|broker/
 broker/main\.                      common/|broker/|systemd/
 consumer/encoder/(gpu|nvenc)\.     common/|consumer/encoder/|libav|ffnvcodec/
+consumer/encoder/nvjpeg_gpu\.      common/|consumer/(sluice_consumer|encoder/)|ffnvcodec/
 consumer/encoder/                  common/|consumer/(sluice_consumer|encoder/)|libav|libsw
 consumer/check/                    common/|consumer/(sluice_consumer|check/)|cuda|ffnvcodec|vulkan/
 consumer/import_cuda\.             common/|consumer/[a-z_]+\.h|ffnvcodec/

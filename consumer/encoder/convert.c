@@ -56,6 +56,7 @@ static const struct {
 	{ FOURCC('A', 'R', '2', '4'), AV_PIX_FMT_BGRA },
 	{ FOURCC('X', 'B', '2', '4'), AV_PIX_FMT_RGB0 },
 	{ FOURCC('A', 'B', '2', '4'), AV_PIX_FMT_RGBA },
+	/* FFmpeg has none with two bits of alpha: a picture of a screen does not need them */
 	{ FOURCC('X', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
 	{ FOURCC('A', 'R', '3', '0'), AV_PIX_FMT_X2RGB10LE },
 	{ FOURCC('X', 'B', '3', '0'), AV_PIX_FMT_X2BGR10LE },

@@ -10,6 +10,9 @@ static const struct encoder_backend *const backends[] = {
 	&encoder_nvenc,
 #endif
 	&encoder_software,
+#ifdef HAVE_CUDA
+	&encoder_nvjpeg,
+#endif
 };
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]), ANY_MEMORY = -1 };

@@ -56,3 +56,6 @@ extern const struct encoder_backend encoder_software;
 
 /* NVENC through libavcodec, with pictures in CUDA memory. Only built with SLUICE_CUDA. */
 extern const struct encoder_backend encoder_nvenc;
+
+/* "nvjpeg": motion JPEG made by the GPU's ordinary cores, with pictures in CUDA memory. */
+extern const struct encoder_backend encoder_nvjpeg;

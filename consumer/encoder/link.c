@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "consumer/encoder/avlog.h"
+#include "consumer/encoder/listen.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/queue.h"
@@ -21,6 +22,7 @@
 #define END_GRACE_NS   (2 * NS_PER_S)   /* for what is left when all ends; under STOP_GRACE_S */
 #define ABANDON_NS     (NS_PER_S / 2)   /* after that, for a call that cannot be broken */
 #define LOOK_NS        (50 * NS_PER_MS) /* between looks at the clock */
+#define FOR_EVER_NS    (UINT64_MAX / 2)
 
 struct link {
 	struct link_settings settings;
@@ -99,7 +101,8 @@ static int hang_up(struct link *l, struct problem *problem)
 static int connect_to_server(struct link *l, struct problem *problem)
 {
 	const AVIOInterruptCB interrupt = { is_hopeless, l };
-	set_deadline(l, l->settings.timeout_ns);
+	/* a viewer comes when he comes */
+	set_deadline(l, listen_is_asked(l->settings.url) ? FOR_EVER_NS : l->settings.timeout_ns);
 	int r = output_open(
 		&l->output, l->settings.url, l->settings.format, l->track, &interrupt, problem);
 	if (r == 0) {
@@ -221,7 +224,8 @@ static int recover(struct link *l, int failure, struct problem *problem)
 		return failure;
 	if (atomic_load(&l->end_ns))
 		return failure;
-	if (was_there && lost_ns - l->connected_ns >= HELD_NS)
+	bool was_good = lost_ns - l->connected_ns >= HELD_NS || listen_is_asked(l->settings.url);
+	if (was_there && was_good)
 		l->retry_ns = RETRY_FIRST_NS;
 	be_away(l);
 	set_deadline(l, HANG_UP_NS);

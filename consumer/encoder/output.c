@@ -11,6 +11,7 @@
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/encoder.h"
+#include "consumer/encoder/listen.h"
 
 enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
 
@@ -302,13 +303,16 @@ static int open_file(struct output *o, struct problem *problem)
 {
 	if (o->ctx->oformat->flags & AVFMT_NOFILE)
 		return 0;
+	_cleanup_free_ char *url = NULL;
 	AVDictionary *options = NULL;
+	if (listen_prepare(o->path, o->ctx->oformat, &url, &options) < 0)
+		return problem_set(problem, -ENOMEM, "out of memory");
 	/* seven whole packets of MPEG-TS; the URL's own pkt_size comes after it */
 	if (strcmp(o->ctx->oformat->name, "mpegts") == 0)
 		av_dict_set(&options, "pkt_size", "1316", 0);
 	avlog_forget();
 	int r = avio_open2(
-		&o->ctx->pb, o->path, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, &options);
+		&o->ctx->pb, url, AVIO_FLAG_WRITE, &o->ctx->interrupt_callback, &options);
 	av_dict_free(&options);
 	return r < 0 ? avlog_problem(problem, r, "cannot write %s", o->path) : 0;
 }

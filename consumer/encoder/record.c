@@ -45,6 +45,8 @@ struct recording {
 	struct parts *parts;
 	struct encoder *encoder; /* NULL: no part has begun */
 	struct picture_format picture;
+	struct encoder *spare; /* opened for a picture that was torn by then; NULL: there is none */
+	struct picture_format spare_picture;
 	uint64_t base_ns;    /* the time that is 0 in the file */
 	int64_t phase_ticks; /* how far that is behind a full second */
 	int64_t second; /* of the capture's clock, since the file began; -1: nothing is in it yet */
@@ -228,7 +230,6 @@ static void count_picture(struct recording *r, const struct picture *p)
 	r->last = *p;
 }
 
-/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
 static int open_encoder(
 	struct recording *r, const struct picture_format *format, struct encoder **encoder_out)
 {
@@ -244,12 +245,24 @@ static int open_encoder(
 	return result;
 }
 
+/* Opening takes time, in which a frame is taken back perhaps. Then this is for the next one. */
+static int fresh_encoder(
+	struct recording *r, const struct picture_format *format, struct encoder **encoder_out)
+{
+	_cleanup_(encoder_destroyp) struct encoder *spare = TAKE_PTR(r->spare);
+	if (!spare || !picture_format_equal(format, &r->spare_picture))
+		return open_encoder(r, format, encoder_out);
+	*encoder_out = TAKE_PTR(spare);
+	return 0;
+}
+
+/* Load it into r's encoder, or into a new one if the format is not the same. frame [take] */
 static int load(struct recording *r, struct sluice_frame *frame,
 	const struct picture_format *format, struct encoder **fresh_out)
 {
 	struct encoder *encoder = r->encoder;
 	if (!encoder || !picture_format_equal(format, &r->picture)) {
-		int result = open_encoder(r, format, fresh_out);
+		int result = fresh_encoder(r, format, fresh_out);
 		if (result < 0) {
 			sluice_frame_release(frame);
 			return result;
@@ -338,6 +351,10 @@ static int on_frame(struct recording *r, struct sluice_frame *frame)
 	if (result == -ESTALE) {
 		cfr_lose(&r->cfr);
 		r->stats->torn++;
+		if (fresh) {
+			r->spare = TAKE_PTR(fresh);
+			r->spare_picture = format;
+		}
 		return MORE;
 	}
 	bool is_first_of_part = fresh;
@@ -524,6 +541,7 @@ static int finish(struct recording *r, int result)
 	if (r->parts && closed == 0)
 		closed = parts_finish(r->parts, r->problem);
 	r->parts = parts_destroy(r->parts);
+	r->spare = encoder_destroy(r->spare);
 	r->stats->end_ns = r->stats->begin_ns ? now_ns() : 0;
 	r->source = source_destroy(r->source);
 	r->control = control_destroy(r->control);
