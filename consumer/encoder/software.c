@@ -54,7 +54,8 @@ static int software_open(struct encoder **encoder_out, const struct encoder_sett
 	if (!s)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	s->base.backend = &encoder_software;
-	int r = codec_open(&s->codec, settings, format, flags, NULL, NULL, problem);
+	const struct codec_request request = { settings, format, flags, NULL, NULL };
+	int r = codec_open(&s->codec, &request, problem);
 	if (r == 0)
 		r = converter_create(&s->converter, format, s->codec.ctx, problem);
 	if (r == 0 && (r = open_pool(s)) < 0)
@@ -75,9 +76,9 @@ static int software_check(const struct encoder_settings *settings, struct proble
 		.height = CHECK_HEIGHT,
 		.full_range = true,
 	};
-	struct encoder *encoder;
+	struct encoder *encoder = NULL;
 	int r = software_open(&encoder, settings, &format, 0, problem);
-	if (r == 0)
+	if (encoder)
 		software_destroy(encoder);
 	return r;
 }
