@@ -1,6 +1,7 @@
+#!/bin/bash
 # For tests/test_encode_gpu.sh and tests/test_nvenc_real.sh: sluice-encode over the double of NVENC, and
 # what came of it. The one that includes it sets broker, encode, check and fake_nvenc, and libraries: what
-# LD_LIBRARY_PATH is for the encoder. shellcheck shell=bash
+# LD_LIBRARY_PATH is for the encoder.
 # shellcheck disable=SC2154
 
 tmp=$(mktemp -d)
@@ -28,8 +29,8 @@ start() {
 }
 
 stop() {
-	kill $pid
-	wait $pid || fail "the broker ended with status $?"
+	kill "$pid"
+	wait "$pid" || fail "the broker ended with status $?"
 }
 
 # encode STATUS ARGUMENTS...: with an empty log.

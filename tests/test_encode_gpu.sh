@@ -4,9 +4,9 @@
 # sluice-encode with frames in GPU memory: a broker on a software renderer, NVENC's double over that of
 # CUDA, and which encoder is chosen. 77: there is no Vulkan device here, which is a failure with
 # SLUICE_TEST_MUST.
+# shellcheck disable=SC1091,SC2034,SC2154 # nvenc.sh uses and sets these; it is not followed
 set -u
 broker=$1 encode=$2 check=$3 fake_cuda=$4 fake_nvenc=$5
-# shellcheck source=tests/nvenc.sh
 . "$(dirname "$0")/nvenc.sh"
 libraries=$fake_cuda:$fake_nvenc
 

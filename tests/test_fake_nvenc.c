@@ -58,12 +58,12 @@ static void add_memory(void)
 	NV_ENC_REGISTER_RESOURCE reg = {
 		.version = NV_ENC_REGISTER_RESOURCE_VER,
 		.resourceType = NV_ENC_INPUT_RESOURCE_TYPE_CUDADEVICEPTR,
-		.resourceToRegister = (void *)(uintptr_t)memory,
 		.width = SIDE,
 		.height = SIDE,
 		.pitch = PITCH,
 		.bufferFormat = NV_ENC_BUFFER_FORMAT_ARGB,
 	};
+	memcpy(&reg.resourceToRegister, &memory, sizeof(memory)); /* a number, as a pointer */
 	CHECK_EQ(nv.nvEncRegisterResource(session, &reg), 0);
 	map.registeredResource = reg.registeredResource;
 }

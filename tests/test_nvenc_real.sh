@@ -4,6 +4,7 @@
 # On an NVIDIA GPU with CUDA, whether it has an NVENC engine or not: NVENC's double over the real driver
 # reads the broker's memory as the engine would. Then what the real NVENC says. Exit status: 0 all held, 1
 # not, 77 there is no such GPU here.
+# shellcheck disable=SC1091,SC2034,SC2154 # nvenc.sh uses and sets these; it is not followed
 set -u
 broker=$1 encode=$2 check=$3 fake_nvenc=$4
 
@@ -11,7 +12,6 @@ if ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
 	echo "skipped: no NVIDIA GPU here (nvidia-smi names none)"
 	exit 77
 fi
-# shellcheck source=tests/nvenc.sh
 . "$(dirname "$0")/nvenc.sh"
 before=${LD_LIBRARY_PATH:-}
 libraries=$fake_nvenc:$before

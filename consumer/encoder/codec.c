@@ -12,15 +12,6 @@ enum {
 	TICKS_HZ = 90000, /* MPEG's clock: a video time stamp of every container fits it */
 };
 
-/* What codec_open() was called with. */
-struct request {
-	const struct encoder_settings *settings;
-	const struct picture_format *format;
-	unsigned flags;
-	codec_prepare_fn prepare;
-	void *data;
-};
-
 const AVCodec *codec_find(const char *name)
 {
 	const AVCodec *codec = avcodec_find_encoder_by_name(name);
@@ -74,7 +65,8 @@ static void correct_colour(AVCodecContext *ctx)
 }
 
 /* A context that is ready to be opened. */
-static int prepare(AVCodecContext **ctx_out, const struct request *request, struct problem *problem)
+static int prepare(
+	AVCodecContext **ctx_out, const struct codec_request *request, struct problem *problem)
 {
 	const struct picture_format *format = request->format;
 	const AVCodec *codec = codec_find(request->settings->codec);
@@ -103,7 +95,7 @@ static int prepare(AVCodecContext **ctx_out, const struct request *request, stru
 	return r;
 }
 
-static int open_with(struct codec *c, const struct request *request, AVRational time_base,
+static int open_with(struct codec *c, const struct codec_request *request, AVRational time_base,
 	struct problem *problem)
 {
 	int r = prepare(&c->ctx, request, problem);
@@ -126,19 +118,17 @@ static int open_with(struct codec *c, const struct request *request, AVRational 
  * A fine clock keeps the times of a source whose rate varies. Some old codecs count frames instead
  * and refuse it: those get one tick a frame.
  */
-int codec_open(struct codec *codec, const struct encoder_settings *settings,
-	const struct picture_format *format, unsigned flags, codec_prepare_fn prepare_fn,
-	void *data, struct problem *problem)
+int codec_open(struct codec *codec, const struct codec_request *request, struct problem *problem)
 {
-	const struct request request = { settings, format, flags, prepare_fn, data };
+	const struct encoder_settings *settings = request->settings;
 	AVRational frame = av_inv_q(settings_rate(settings));
 	codec->rate = settings->rate;
-	if (flags & ENCODER_CONSTANT_RATE)
-		return open_with(codec, &request, frame, problem);
+	if (request->flags & ENCODER_CONSTANT_RATE)
+		return open_with(codec, request, frame, problem);
 	struct problem coarse;
-	int r = open_with(codec, &request, (AVRational){ 1, TICKS_HZ }, problem);
+	int r = open_with(codec, request, (AVRational){ 1, TICKS_HZ }, problem);
 	bool is_old = !(codec_find(settings->codec)->capabilities & AV_CODEC_CAP_HARDWARE);
-	if (r < 0 && is_old && open_with(codec, &request, frame, &coarse) == 0)
+	if (r < 0 && is_old && open_with(codec, request, frame, &coarse) == 0)
 		return 0;
 	return r;
 }

@@ -23,6 +23,15 @@ struct codec {
  * 0, or negative with a sentence. */
 typedef int (*codec_prepare_fn)(void *data, AVCodecContext *ctx, struct problem *problem);
 
+/* What one is opened with. All of it [borrow]. */
+struct codec_request {
+	const struct encoder_settings *settings;
+	const struct picture_format *format;
+	unsigned flags;           /* ENCODER_… */
+	codec_prepare_fn prepare; /* may be NULL. Called once or twice */
+	void *data;
+};
+
 /* An encoder of FFmpeg's, or the usual one of a codec; NULL: there is none. */
 const AVCodec *codec_find(const char *name);
 
@@ -30,13 +39,10 @@ const AVCodec *codec_find(const char *name);
  * Open one.
  *
  * codec    [borrow] zeroed; to be closed with codec_close() in every outcome
- * prepare  may be NULL. Called once or twice
  *
  * As encoder_open().
  */
-int codec_open(struct codec *codec, const struct encoder_settings *settings,
-	const struct picture_format *format, unsigned flags, codec_prepare_fn prepare, void *data,
-	struct problem *problem);
+int codec_open(struct codec *codec, const struct codec_request *request, struct problem *problem);
 
 /* As encoder_describe(). */
 int codec_describe(const struct codec *codec, AVStream *stream);

@@ -197,7 +197,8 @@ static int prepare(void *data, AVCodecContext *ctx, struct problem *problem)
 
 static int open_session(struct nvenc *e, struct problem *problem)
 {
-	return codec_open(&e->codec, &e->settings, &e->format, e->flags, prepare, e, problem);
+	const struct codec_request request = { &e->settings, &e->format, e->flags, prepare, e };
+	return codec_open(&e->codec, &request, problem);
 }
 
 static void nvenc_destroy(struct encoder *encoder)
@@ -231,7 +232,7 @@ static int nvenc_open(struct encoder **encoder_out, const struct encoder_setting
 		r = open_device(e, problem);
 	if (r == 0)
 		r = open_session(e, problem);
-	if (r < 0) {
+	if (r < 0 || !e->codec.ctx) {
 		nvenc_destroy(&e->base);
 		return r;
 	}
@@ -250,9 +251,9 @@ int nvenc_try(const struct encoder_settings *settings, void *context, struct pro
 		.memory = SLUICE_MEMORY_CUDA,
 		.cuda_context = context,
 	};
-	struct encoder *encoder;
+	struct encoder *encoder = NULL;
 	int r = nvenc_open(&encoder, settings, &format, 0, problem);
-	if (r == 0)
+	if (encoder)
 		nvenc_destroy(encoder);
 	return r;
 }
@@ -281,12 +282,20 @@ static int label(struct nvenc *e, AVFrame *picture, struct problem *problem)
 	return picture->hw_frames_ctx ? 0 : problem_set(problem, -ENOMEM, "out of memory");
 }
 
+/* FFmpeg wants pointers; this one is a number to everybody but the driver. */
+static uint8_t *pointer_to(uint64_t device_ptr)
+{
+	uint8_t *pointer;
+	_Static_assert(sizeof(pointer) == sizeof(device_ptr), "as CUDA has it");
+	memcpy(&pointer, &device_ptr, sizeof(pointer));
+	return pointer;
+}
+
 /* Make an empty picture of a frame. frame [take] */
 static int wrap(
 	struct nvenc *e, struct sluice_frame *frame, AVFrame *picture, struct problem *problem)
 {
-	/* a number to everybody but the driver */
-	uint8_t *begin = (uint8_t *)(uintptr_t)frame->cuda.ptr;
+	uint8_t *begin = pointer_to(frame->cuda.ptr);
 	struct lent *lent = malloc(sizeof(*lent));
 	if (lent) {
 		*lent = (struct lent){ frame, e };

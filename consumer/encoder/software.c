@@ -55,7 +55,8 @@ static int software_open(struct encoder **encoder_out, const struct encoder_sett
 	if (!s)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	s->base.backend = &encoder_software;
-	int r = codec_open(&s->codec, settings, format, flags, NULL, NULL, problem);
+	const struct codec_request request = { settings, format, flags, NULL, NULL };
+	int r = codec_open(&s->codec, &request, problem);
 	if (r == 0)
 		r = converter_create(&s->converter, format, s->codec.ctx, problem);
 	if (r == 0 && (r = open_pool(s)) < 0)

@@ -100,7 +100,9 @@ static bool read_device(uint64_t ptr, const struct plane *plane, uint8_t *out)
 
 static void read_host(uint64_t ptr, const struct plane *plane, uint8_t *out)
 {
-	const uint8_t *from = (const uint8_t *)(uintptr_t)ptr + plane->offset;
+	const uint8_t *from;
+	memcpy(&from, &ptr, sizeof(from));
+	from += plane->offset;
 	for (size_t y = 0; y < plane->rows; y++)
 		memcpy(out + y * plane->row_bytes, from + y * plane->pitch, plane->row_bytes);
 }
