@@ -130,13 +130,17 @@ static bool needs_gpu(const struct view *view)
 static void refresh(struct bridge *b, struct way *way)
 {
 	struct view *from = view_from(way->view);
-	if (!from || !is_active(way->view) || lane_is_busy(way->lane))
+	if (!from || !is_active(way->view))
+		return;
+	lane_expect(way->lane, from);
+	if (lane_is_busy(way->lane))
 		return;
 	if ((needs_gpu(way->view) || needs_gpu(from)) && (!b->gpu || gpu_is_lost(b->gpu)))
 		return;
 	/* whichever way between those two: without it there is no mirror */
 	struct way *blamed = view_is_converted(way->view) ? way : &b->way[WAY_MIRROR];
-	if (!backoff_allows(&blamed->backoff, clock_ns()) || !way_may_read(b, from))
+	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
+		!way_may_read(b, from, lane_next(way->lane, from)))
 		return;
 	if (lane_take_from(way->lane, from) < 0)
 		fail_view(b, blamed, gpu_error(b->gpu));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/backlog.h"
 #include "broker/imports.h"
 #include "broker/scale.h"
 #include "common/clock.h"
@@ -36,6 +37,7 @@ struct lane {
 	struct imports mappings; /* of captured buffers */
 	struct scaler *scaler;   /* while a step of the CPU is under way it is the worker's */
 	const char *way;
+	struct backlog backlog; /* frames of another view that are to come in */
 
 	/* the picture that is under way; slot NULL: none */
 	struct slot *slot;
@@ -57,7 +59,7 @@ struct lane {
 #ifdef SLUICE_FAULTS
 #include <unistd.h>
 
-unsigned lane_fault_slow_ms;
+unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
 #endif
 
 static void on_cpu_done(void *data, int result);
@@ -78,6 +80,7 @@ int lane_create(struct lane **lane_out, struct loop *loop, struct view *view, st
 		.way = "",
 	};
 	list_init(&lane->hold.in_slot);
+	backlog_init(&lane->backlog);
 	int r = worker_create(&lane->worker, loop, "sluice-copy", on_cpu_done, lane);
 	if (r < 0)
 		return r;
@@ -138,6 +141,7 @@ static void forget_memory(struct lane *lane)
 void lane_forget_memory(struct lane *lane)
 {
 	assert(!lane->slot);
+	backlog_clear(&lane->backlog);
 	forget_memory(lane);
 }
 
@@ -218,7 +222,7 @@ static int run_cpu(void *data)
 	else
 		memcpy(job->to, job->from, job->format.size_bytes);
 #ifdef SLUICE_FAULTS
-	usleep(lane_fault_slow_ms * 1000);
+	usleep((job->scaler ? lane_fault_slow_scale_ms : lane_fault_slow_ms) * 1000);
 #endif
 	return r;
 }
@@ -516,12 +520,46 @@ static void take_info(struct lane *lane, const struct slot *slot, const struct v
 		frame_scale_damage(&lane->info, from->width, from->height, to->width, to->height);
 }
 
+/* With the one that is under way. */
+static uint64_t newest_brought_in(const struct lane *lane)
+{
+	uint64_t newest = view_newest_seq(lane->view);
+	return lane->slot && lane->seq > newest ? lane->seq : newest;
+}
+
+static struct slot *newest_of(const struct lane *lane, const struct view *from)
+{
+	const struct generation *g = from->generation;
+	struct slot *newest = g ? g->pool.newest : NULL;
+	bool is_new = newest && newest->complete && newest->seq > newest_brought_in(lane);
+	return is_new ? newest : NULL;
+}
+
+void lane_expect(struct lane *lane, const struct view *from)
+{
+	struct slot *newest = newest_of(lane, from);
+	if (!view_wants_every(lane->view))
+		backlog_clear(&lane->backlog);
+	else if (newest)
+		backlog_add(&lane->backlog, from, newest);
+}
+
+struct slot *lane_next(struct lane *lane, const struct view *from)
+{
+	if (lane->backlog.from != from)
+		backlog_clear(&lane->backlog);
+	struct slot *expected = backlog_first(&lane->backlog, newest_brought_in(lane));
+	lane->view->counts.superseded += lane->backlog.lost;
+	lane->backlog.lost = 0;
+	return expected ? expected : newest_of(lane, from);
+}
+
 int lane_take_from(struct lane *lane, struct view *from)
 {
 	assert(!lane_is_busy(lane));
 	const struct generation *g = from->generation;
-	struct slot *slot = g ? g->pool.newest : NULL;
-	if (!slot || !slot->complete || slot->seq <= view_newest_seq(lane->view))
+	struct slot *slot = lane_next(lane, from);
+	if (!slot)
 		return 0;
 	if (view_begin(lane->view, &lane->slot) != POOL_OK)
 		return POOL_FULL;
@@ -536,6 +574,7 @@ int lane_take_from(struct lane *lane, struct view *from)
 
 struct capture_buffer *lane_cancel(struct lane *lane)
 {
+	backlog_clear(&lane->backlog);
 	if (!lane->slot)
 		return NULL;
 	if (lane->step[lane->at] == STEP_CPU) {

@@ -58,8 +58,15 @@ bool lane_was_on_gpu(const struct lane *lane);
  */
 int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
 
-/* Bring in the newest frame of another view, which is kept from being written meanwhile: as it is, if it is
- * laid out as this view, else converted. As above; 0 also if there is none that is newer. */
+/* If somebody wants every frame of the lane's view, the newest frame of this other view is to be brought in too,
+ * whatever comes after it. Nothing if it was brought in, or is expected, already. */
+void lane_expect(struct lane *lane, const struct view *from);
+
+/* The frame of another view that is to be brought in next: the oldest of those that are expected, else the newest. NULL: there is none that is newer than those that were. */
+struct slot *lane_next(struct lane *lane, const struct view *from);
+
+/* Bring in that frame, which is kept from being written meanwhile: as it is, if it is laid out as this view,
+ * else converted. As above; 0 also if there is none. */
 int lane_take_from(struct lane *lane, struct view *from);
 
 /* The slot of the other view that it is reading; NULL: none. */
@@ -95,6 +102,7 @@ const char *lane_way(const struct lane *lane);
 DEFINE_CLEANUP(struct lane *, lane_destroy);
 
 #ifdef SLUICE_FAULTS
-/* Test: wait this long after a slot was written before it is published, in ms. */
-extern unsigned lane_fault_slow_ms;
+/* Test: wait this long after a slot was written before it is published, in ms; after a conversion by the CPU
+ * that long. */
+extern unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
 #endif

@@ -65,7 +65,7 @@ static void revoke_all(struct pool *pool, struct slot *slot)
 	struct hold *hold;
 	while ((hold = list_first(&slot->holds, struct hold, in_slot))) {
 		detach(hold);
-		pool->revoke(hold);
+		(hold->revoke ? hold->revoke : pool->revoke)(hold);
 	}
 	slot_set_state(slot, SLOT_FREE);
 }

@@ -41,15 +41,18 @@ struct slot {
 	unsigned n_reserved;
 };
 
-/* One reader's claim on one slot. Owned by the reader. */
-struct hold {
-	struct list in_slot;
-	struct slot *slot; /* NULL: holds nothing */
-	bool reserved;     /* never revoked */
-};
+struct hold;
 
 /* The slot is about to be written: tell the reader. The hold is dropped already. */
 typedef void (*pool_revoke_fn)(struct hold *hold);
+
+/* One reader's claim on one slot. Owned by the reader. */
+struct hold {
+	struct list in_slot;
+	struct slot *slot;     /* NULL: holds nothing */
+	bool reserved;         /* never revoked */
+	pool_revoke_fn revoke; /* NULL: the pool's */
+};
 
 struct pool {
 	unsigned n_slots;

@@ -300,6 +300,26 @@ void view_abandon(struct view *view, struct slot *slot)
 		pool_forget_newest(&view->generation->pool);
 }
 
+static bool has_fifo(const struct view *view)
+{
+	const struct subscriber *s;
+	list_for_each(s, &view->subscribers, link)
+		if (s->options.delivery == FANOUT_FIFO)
+			return true;
+	return false;
+}
+
+bool view_wants_every(const struct view *view)
+{
+	const struct view *made;
+	if (has_fifo(view))
+		return true;
+	list_for_each(made, &view->stream->converted, link)
+		if (made->from == view && view_wants_every(made))
+			return true;
+	return false;
+}
+
 uint64_t view_newest_seq(const struct view *view)
 {
 	const struct generation *g = view->generation;

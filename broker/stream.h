@@ -219,6 +219,9 @@ void view_abandon(struct view *view, struct slot *slot);
 /* The number of the newest frame in the view; 0: there is none. */
 uint64_t view_newest_seq(const struct view *view);
 
+/* Does somebody want every frame, of it or of a view that is made from it? Else the newest is enough. */
+bool view_wants_every(const struct view *view);
+
 /* Is a frame in the view as new as any that the stream has in its own form? */
 bool view_is_current(const struct view *view);
 

@@ -121,9 +121,8 @@ void way_set_reason(struct bridge *b, struct view *view, const char *reason)
 		view->id, is_host(view) ? "host" : "GPU", reason);
 }
 
-bool way_may_read(struct bridge *b, const struct view *from)
+bool way_may_read(struct bridge *b, const struct view *from, const struct slot *next)
 {
-	const struct slot *newest = from->generation ? from->generation->pool.newest : NULL;
 	const struct slot *read[WAYS_MAX];
 	struct way *way;
 	unsigned n = 0;
@@ -131,7 +130,7 @@ bool way_may_read(struct bridge *b, const struct view *from)
 	{
 		const struct slot *slot =
 			lane_source(way->lane) == from ? lane_reads(way->lane) : NULL;
-		if (slot && slot == newest)
+		if (slot && slot == next)
 			return true;
 		unsigned i = 0;
 		while (i < n && read[i] != slot)

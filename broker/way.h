@@ -59,8 +59,8 @@ struct way *way_next(struct way *way);
 /* For `sluice ls`; a change is logged. */
 void way_set_reason(struct bridge *b, struct view *view, const char *reason);
 
-/* May one more view be made from this one now? Its slots are for its readers too. */
-bool way_may_read(struct bridge *b, const struct view *from);
+/* May one more view be made from this slot of that view now? Its slots are for its readers too. */
+bool way_may_read(struct bridge *b, const struct view *from, const struct slot *next);
 
 /* Nobody can have the view any more; what was made from it is made from something else, or ends too. */
 void way_end(struct bridge *b, struct view *view, const char *reason);

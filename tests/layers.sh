@@ -22,6 +22,7 @@ broker/frame\.                     common/|broker/frame
 broker/memory\.                    common/|broker/memory
 broker/slots\.                     common/|broker/(slots|memory)
 broker/pool\.                      common/|broker/(pool|frame)
+broker/backlog\.                   common/|broker/(backlog|pool|frame)
 broker/(access|quota)\.            common/|broker/(access|quota)
 broker/fanout\.                    common/|broker/(fanout|pool|frame)
 broker/form\.                      common/|broker/form
@@ -30,7 +31,7 @@ broker/generation\.                common/|proto/control|broker/(generation|slot
 broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|form|pool|frame)
 broker/gpu_slots\.                 common/|broker/(gpu_slots|slots|gpu/gpu)
 broker/imports\.                   common/|broker/(imports|gpu/gpu)
-broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
+broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|backlog|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
 broker/devices\.                   common/|broker/(devices|gpu_slots|slots|server|gpu/gpu)
 broker/gate\.                      common/|proto/wire|broker/(gate|access)
 broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|form|generation|pool|frame)\.

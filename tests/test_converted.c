@@ -4,10 +4,11 @@
 #include <drm_fourcc.h>
 #include <string.h>
 
+#include "broker/lane.h"
 #include "common/clock.h"
 
 /* Stamps stay readable where blocks of whole pixels become blocks of whole pixels. */
-enum { ROUNDS = 4, LINGER_MS = 100, SIDE = 160, HALF = SIDE / 2 };
+enum { ROUNDS = 4, LINGER_MS = 100, SLOW_MS = 200, SIDE = 160, HALF = SIDE / 2 };
 
 #define COMPLETE    SLUICE__READINESS__READINESS_COMPLETE
 #define HOST_MEMORY SLUICE__MEMORY__MEMORY_HOST
@@ -226,6 +227,61 @@ TEST(who_comes_later_has_the_newest_frame_at_once)
 	take(&peer, number);
 	mirror_expect_silence(&s, &peer);
 	peer_close(&peer);
+	mirror_close(&s);
+}
+
+static bool is_fed_natively(struct mirror_scene *scene)
+{
+	return is_complete(&scene->stream->native);
+}
+
+/* Three pictures while the first is still being converted. */
+static void feed_three(struct peer *peer, uint32_t numbers[3])
+{
+	lane_fault_slow_scale_ms = SLOW_MS;
+	for (unsigned i = 0; i < 3; i++) {
+		numbers[i] = mirror_offer(&s);
+		mirror_run_until(&s, is_fed_natively);
+	}
+	CHECK(view_of(peer)->counts.published == 0); /* or the machine is too slow to tell */
+}
+
+TEST(who_wants_every_frame_misses_none_that_comes_during_a_conversion)
+{
+	struct peer peer;
+	uint32_t numbers[3];
+	open_scene(MIRROR_UNMAPPED);
+	consume(&peer, HOST_MEMORY, HALF);
+	feed_three(&peer, numbers);
+	for (unsigned i = 0; i < 3; i++) {
+		mirror_await_frame(&s, &peer, s.stream->next_seq - 3 + i);
+		mirror_check_picture(&s, view_of(&peer), peer.packet->frame->slot, numbers[i]);
+		peer_release_last(&peer);
+	}
+	CHECK_EQ(view_of(&peer)->counts.superseded, 0);
+	peer_close(&peer);
+	lane_fault_slow_scale_ms = 0;
+	mirror_close(&s);
+}
+
+TEST(who_wants_the_newest_frame_does_not_wait_for_older_ones)
+{
+	struct peer peer;
+	uint32_t numbers[3];
+	open_scene(MIRROR_UNMAPPED);
+	Sluice__Subscribe m = request_of(HOST_MEMORY, DRM_FORMAT_NV12, HALF, HALF);
+	m.delivery = SLUICE__DELIVERY__DELIVERY_MAILBOX;
+	peer_ready(&peer, &s.rig, "consumer");
+	peer_subscribe(&peer, &m);
+	bind_generation(&peer, DRM_FORMAT_NV12, HALF, HALF);
+	feed_three(&peer, numbers);
+	mirror_await_frame(
+		&s, &peer, s.stream->next_seq - 3); /* was begun when it was the newest */
+	peer_release_last(&peer);
+	take(&peer, numbers[2]);
+	CHECK_EQ(view_of(&peer)->counts.published, 2);
+	peer_close(&peer);
+	lane_fault_slow_scale_ms = 0;
 	mirror_close(&s);
 }
 
