@@ -1,7 +1,9 @@
 #include "tests/video.h"
 
 #include <libavutil/pixdesc.h>
+#include <stdlib.h>
 
+#include "common/cleanup.h"
 #include "tests/test.h"
 
 static bool open_decoder(struct video *v)
@@ -66,11 +68,33 @@ double video_ms(const struct video *video, const AVFrame *frame)
 	       1000;
 }
 
+/* The upper 8 bits of each sample of a component that has more, in little-endian words. */
+static enum stamp_result read_deep(
+	const AVFrame *frame, const AVComponentDescriptor *comp, uint32_t *number_out)
+{
+	uint32_t width = (uint32_t)frame->width, height = (uint32_t)frame->height;
+	_cleanup_free_ uint8_t *luma = malloc((size_t)width * height);
+	if (!luma)
+		return STAMP_NONE;
+	for (uint32_t y = 0; y < height; y++) {
+		const uint8_t *row = frame->data[comp->plane] + comp->offset +
+				     (size_t)y * (unsigned)frame->linesize[comp->plane];
+		for (uint32_t x = 0; x < width; x++) {
+			const uint8_t *sample = row + (size_t)x * (unsigned)comp->step;
+			unsigned value = (sample[0] | (unsigned)sample[1] << 8) >> comp->shift;
+			luma[(size_t)y * width + x] = (uint8_t)(value >> (comp->depth - 8));
+		}
+	}
+	return stamp_read_luma(luma, width, 1, width, height, number_out);
+}
+
 enum stamp_result video_stamp(const AVFrame *frame, uint32_t *number_out)
 {
 	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(frame->format);
 	bool is_rgb = desc->flags & AV_PIX_FMT_FLAG_RGB;
 	const AVComponentDescriptor *comp = &desc->comp[is_rgb ? 1 : 0]; /* green or luma */
+	if (comp->depth > 8)
+		return read_deep(frame, comp, number_out);
 	return stamp_read_luma(frame->data[comp->plane] + comp->offset,
 		(uint32_t)frame->linesize[comp->plane], (unsigned)comp->step,
 		(uint32_t)frame->width, (uint32_t)frame->height, number_out);
