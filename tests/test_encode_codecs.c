@@ -63,18 +63,20 @@ static uint8_t *to_bgrx(const AVFrame *frame, uint32_t stride)
 	return pixels;
 }
 
-/* Of brightness alone, which 4:2:0 keeps; by BT.709, to which the encoder converts. */
+/* Of brightness alone, which 4:2:0 keeps; by BT.709, to which the encoder converts, and BT.601 in JPEGs. */
 static double luma_psnr(const AVFrame *frame, uint32_t number)
 {
 	struct video_format format;
 	CHECK_EQ(format_layout(DRM_FORMAT_XRGB8888, WIDTH, HEIGHT, &format), 0);
 	uint8_t *want = draw(number);
 	bool is_full = frame->color_range == AVCOL_RANGE_JPEG;
+	bool is_bt601 = frame->colorspace == AVCOL_SPC_BT470BG;
+	double kr = is_bt601 ? 0.299 : 0.2126, kb = is_bt601 ? 0.114 : 0.0722;
 	double squares = 0;
 	for (uint32_t y = 0; y < HEIGHT; y++)
 		for (uint32_t x = 0; x < WIDTH; x++) {
 			const uint8_t *px = want + (size_t)y * format.stride[0] + (size_t)4 * x;
-			double luma = 0.2126 * px[2] + 0.7152 * px[1] + 0.0722 * px[0];
+			double luma = kr * px[2] + (1 - kr - kb) * px[1] + kb * px[0];
 			double have = frame->data[0][y * (uint32_t)frame->linesize[0] + x];
 			double d = have - (is_full ? luma : 16 + luma * 219 / 255);
 			squares += d * d;

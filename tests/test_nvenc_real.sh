@@ -17,19 +17,19 @@ before=${LD_LIBRARY_PATH:-}
 libraries=$fake_nvenc:$before
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-start --gpu-memory 8G --slots 24 --source g=pattern:1920x1080@60:BGRA:gpu --source n=pattern:1280x720@60:NV12:gpu
+start --gpu-memory 8G --slots 48 --source g=pattern:1920x1080@60:BGRA:gpu --source n=pattern:1280x720@60:NV12:gpu
 grep "gpu=" "$tmp/log"
 
 registered=" registered=([0-9]+) pointers=\1 unregistered=\1 "
 for stream in g n; do
-	encode 0 -c h264_nvenc --queue fifo:16 --stream $stream --frames 120 --verbose "$tmp/$stream.mp4"
+	encode 0 -c h264_nvenc --queue fifo:32 --stream $stream --frames 120 --verbose "$tmp/$stream.mp4"
 	grep "copied once" "$tmp/out" && fail "frames of $stream are copied"
 	is=$("$check" "$tmp/$stream.mp4")
 	echo "     $is"
 	[[ $is == "frames=120 damaged=0 "* ]] || fail "$stream"
 	holds "each slot of $stream is registered once" "$registered.* kept=1 "
 done
-encode 0 -c h264_nvenc -o bf=2 --queue fifo:16 --stream g --frames 60 "$tmp/b.mp4"
+encode 0 -c h264_nvenc -o bf=2 --queue fifo:32 --stream g --frames 60 "$tmp/b.mp4"
 says "B-frames take a copy" "each picture is copied once on the GPU"
 [[ $("$check" "$tmp/b.mp4") == "frames=60 damaged=0 "* ]] || fail "$("$check" "$tmp/b.mp4")"
 holds "and nothing stays" "$registered"

@@ -32,7 +32,7 @@ start_broker() {
 	local sources=() s
 	for s; do sources+=(--source "$s"); done
 	rm -f "$SLUICE_SOCKET"
-	"$broker" --socket "$SLUICE_SOCKET" --gpu-memory 16G --slots 40 "${sources[@]}" 2>"$tmp/log" &
+	"$broker" --socket "$SLUICE_SOCKET" --gpu-memory 16G --slots 48 "${sources[@]}" 2>"$tmp/log" &
 	broker_pid=$!
 	for _ in $(seq 200); do
 		grep -q "listening on" "$tmp/log" && return
@@ -72,7 +72,7 @@ part_device() {
 pictures() {
 	local size=$1 file=$tmp/$2 psnr=$3
 	shift 3
-	"$encode" -c nvjpeg --stream "$size" --queue fifo:16 --frames 120 --stats "$tmp/stats" "$@" "$file" 2>"$tmp/e" ||
+	"$encode" -c nvjpeg --stream "$size" --queue fifo:32 --frames 120 --stats "$tmp/stats" "$@" "$file" 2>"$tmp/e" ||
 		fail "$size into $file: $(cat "$tmp/e")"
 	"$check" -n 120 -s "$size" -p "$psnr" -e 20 "$file" || fail "$size: $file is not right: $(cat "$tmp/e")"
 	echo "    $size $*: $(($(stat "$tmp/stats" bytes) / 120)) bytes each, $(tail -n 1 "$tmp/e" | grep -o 'latency.*')"

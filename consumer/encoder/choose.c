@@ -63,6 +63,10 @@ static int use_gpu(struct choice *choice, const struct options *options,
 	int r = 0;
 	if (!choice->gpu && info && info->has_device)
 		r = gpu_find(&choice->gpu, info->device_uuid, problem);
+	if (r == -ENODEV)
+		problem_set(problem, r,
+			"stream \"%s\" is on another GPU, %s, which CUDA does not have here",
+			info->name, info->device_name);
 	if (choice->gpu)
 		choice->request.cuda_context = gpu_context(choice->gpu);
 	/* libsluice says why it comes in host memory */

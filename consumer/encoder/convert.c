@@ -5,6 +5,7 @@
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -132,6 +133,9 @@ void convert_choose_colour(const struct picture_format *from, AVCodecContext *ct
 	else if (from_rgb)
 		ctx->colorspace = from->primaries == AVCOL_PRI_BT2020 ? AVCOL_SPC_BT2020_NCL
 								      : AVCOL_SPC_BT709;
+	/* JFIF knows no other, whatever a file says */
+	if (ctx->codec_id == AV_CODEC_ID_MJPEG && !to_rgb)
+		ctx->colorspace = AVCOL_SPC_BT470BG;
 	is_full |= to_rgb || (!from_rgb && from->full_range);
 	ctx->color_range = is_full ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
 }
@@ -192,11 +196,20 @@ static int open_scaler(
 	return 0;
 }
 
+static bool has_same_matrix(const struct picture_format *from, const AVCodecContext *to)
+{
+	enum { COEFFICIENTS = 4 };
+	if (pixel_format_is_rgb(to->pix_fmt) || to->colorspace == (enum AVColorSpace)from->matrix)
+		return true;
+	return memcmp(coefficients((enum AVColorSpace)from->matrix, from->height),
+		       coefficients(to->colorspace, from->height), COEFFICIENTS * sizeof(int)) == 0;
+}
+
 static bool needs_scaler(const struct picture_format *from, const AVCodecContext *to)
 {
 	bool from_full = pixel_format_is_rgb(to->pix_fmt) || from->full_range;
 	return pixel_format_of(from->fourcc) != to->pix_fmt ||
-	       from_full != (to->color_range == AVCOL_RANGE_JPEG);
+	       from_full != (to->color_range == AVCOL_RANGE_JPEG) || !has_same_matrix(from, to);
 }
 
 int converter_create(struct converter **converter_out, const struct picture_format *from,
