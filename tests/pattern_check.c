@@ -119,28 +119,32 @@ static double square(double x)
 	return x * x;
 }
 
+static double sample_at(const AVFrame *frame, int plane, uint32_t x, uint32_t y)
+{
+	return frame->data[plane][y * (size_t)frame->linesize[plane] + x];
+}
+
 /* pixels: the picture as it should be */
 static void compare(const AVFrame *frame, const struct video_format *f, const uint8_t *pixels,
 	double psnr_out[])
 {
 	const struct coding c = coding_of(frame);
-	double sum[PLANES] = { 0 }, wide = (f->width + 1) / 2, high = (f->height + 1) / 2;
+	double sum[PLANES] = { 0 };
+	const uint64_t chroma_samples = (uint64_t)((f->width + 1) / 2) * ((f->height + 1) / 2);
 	for (uint32_t y = 0; y < f->height; y++)
 		for (uint32_t x = 0; x < f->width; x++) {
 			const uint8_t *px = pixels + (size_t)y * f->stride[0] + (size_t)4 * x;
 			double want = c.luma_offset + c.luma_scale * luma(&c, px), uv[2];
-			sum[0] += square(want - frame->data[0][y * (size_t)frame->linesize[0] + x]);
+			sum[0] += square(want - sample_at(frame, 0, x, y));
 			if (x % 2 || y % 2)
 				continue;
 			chroma(&c, pixels, f, x, y, uv);
 			for (int p = 1; p < PLANES; p++)
-				sum[p] += square(
-					uv[p - 1] -
-					frame->data[p][y / 2 * (size_t)frame->linesize[p] + x / 2]);
+				sum[p] += square(uv[p - 1] - sample_at(frame, p, x / 2, y / 2));
 		}
 	psnr_out[0] = decibels(sum[0], (double)f->width * f->height);
-	psnr_out[1] = decibels(sum[1], wide * high);
-	psnr_out[2] = decibels(sum[2], wide * high);
+	psnr_out[1] = decibels(sum[1], (double)chroma_samples);
+	psnr_out[2] = decibels(sum[2], (double)chroma_samples);
 }
 
 static void add_psnr(struct seen *seen, const AVFrame *frame, uint32_t number)

@@ -6,6 +6,7 @@
 
 #include <libavutil/frame.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 #include "consumer/encoder/problem.h"
@@ -44,6 +45,15 @@ const char *gpu_name(const struct gpu *gpu);
  * 0, or -EIO with a sentence.
  */
 int gpu_copy(const struct gpu *gpu, AVFrame *to, const AVFrame *from, struct problem *problem);
+
+/* FFmpeg and nvJPEG want pointers; a CUdeviceptr is a number to everybody but the driver. */
+static inline uint8_t *gpu_pointer(uint64_t device_ptr)
+{
+	uint8_t *pointer;
+	_Static_assert(sizeof(pointer) == sizeof(device_ptr), "as CUDA has it");
+	memcpy(&pointer, &device_ptr, sizeof(pointer));
+	return pointer;
+}
 
 /* Takes NULL. Returns NULL. */
 struct gpu *gpu_close(struct gpu *gpu);

@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	struct problem problem = { "" };
-	const AVOutputFormat *format;
+	const AVOutputFormat *format = NULL;
 	_cleanup_(rung_paths_free) struct rung_paths paths = { 0 };
 	_cleanup_(closep) FILE *stats_file = NULL;
 

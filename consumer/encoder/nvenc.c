@@ -282,20 +282,11 @@ static int label(struct nvenc *e, AVFrame *picture, struct problem *problem)
 	return picture->hw_frames_ctx ? 0 : problem_set(problem, -ENOMEM, "out of memory");
 }
 
-/* FFmpeg wants pointers; this one is a number to everybody but the driver. */
-static uint8_t *pointer_to(uint64_t device_ptr)
-{
-	uint8_t *pointer;
-	_Static_assert(sizeof(pointer) == sizeof(device_ptr), "as CUDA has it");
-	memcpy(&pointer, &device_ptr, sizeof(pointer));
-	return pointer;
-}
-
 /* Make an empty picture of a frame. frame [take] */
 static int wrap(
 	struct nvenc *e, struct sluice_frame *frame, AVFrame *picture, struct problem *problem)
 {
-	uint8_t *begin = pointer_to(frame->cuda.ptr);
+	uint8_t *begin = gpu_pointer(frame->cuda.ptr);
 	struct lent *lent = malloc(sizeof(*lent));
 	if (lent) {
 		*lent = (struct lent){ frame, e };

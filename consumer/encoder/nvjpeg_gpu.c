@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "consumer/encoder/gpu.h"
 #include "consumer/encoder/nvjpeg_api.h"
 
 /* libcuda is not unloaded: its own threads may still be in it. */
@@ -158,7 +159,7 @@ static struct nvjpeg_image image_of(const struct sluice_frame *frame)
 {
 	struct nvjpeg_image image = { .pitch = { 0 } };
 	for (unsigned i = 0; i < PLANES; i++) {
-		image.plane[i] = (unsigned char *)(uintptr_t)(frame->cuda.ptr + frame->offset[i]);
+		image.plane[i] = gpu_pointer(frame->cuda.ptr + frame->offset[i]);
 		image.pitch[i] = frame->stride[i];
 	}
 	return image;

@@ -332,6 +332,17 @@ static bool is_unwanted(struct recording *r, const struct sluice_frame *frame, u
 	return r->is_time_up || is_known(r, frame);
 }
 
+/* It was written again while it was read. fresh [take]: opened for it, and good for the next one. */
+static void lose(struct recording *r, struct encoder **fresh, const struct picture_format *format)
+{
+	cfr_lose(&r->cfr);
+	r->stats->torn++;
+	if (!*fresh)
+		return;
+	r->spare = TAKE_PTR(*fresh);
+	r->spare_picture = *format;
+}
+
 /* frame [take]: who encodes gives it back. MORE, 0: done, or negative. */
 static int on_frame(struct recording *r, struct sluice_frame *frame)
 {
@@ -349,12 +360,7 @@ static int on_frame(struct recording *r, struct sluice_frame *frame)
 	}
 	result = load(r, frame, &format, &fresh);
 	if (result == -ESTALE) {
-		cfr_lose(&r->cfr);
-		r->stats->torn++;
-		if (fresh) {
-			r->spare = TAKE_PTR(fresh);
-			r->spare_picture = format;
-		}
+		lose(r, &fresh, &format);
 		return MORE;
 	}
 	bool is_first_of_part = fresh;

@@ -178,6 +178,7 @@ static bool is_picture(const struct nvjpeg_image *image, int width, int height)
 	return true;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): as many arguments as the real one has */
 status nvjpegEncodeYUV(handle_t *handle, state_t *state, const params_t *params,
 	const struct nvjpeg_image *image, int sampling, int width, int height, void *stream)
 {
