@@ -321,6 +321,32 @@ TEST(ten_thousand_frames_register_each_slot_once)
 	expect(log, "sessions=1 destroyed=1 ");
 }
 
+/* With --cfr a picture is encoded when its time is over, or not at all. */
+static void encode_late(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	CHECK_EQ(encoder_load(encoder, lend(&pool, 0), &problem), 0);
+	for (unsigned i = 1; i < SOME; i++) {
+		CHECK_EQ(n_held, 1); /* of two: the next one can be had */
+		if (i % 3 != 0)
+			CHECK_EQ(encoder_encode(encoder, i - 1, &problem), 0);
+		decode_ready(encoder);
+		CHECK_EQ(encoder_load(encoder, lend(&pool, i), &problem), 0);
+	}
+	CHECK_EQ(n_held_most, 2);
+	CHECK_STR(encoder_note(encoder), "");
+	finish(encoder, SOME - 1 - (SOME - 1) / 3);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(a_picture_that_waits_to_be_encoded_leaves_a_hold_for_the_next)
+{
+	expect(log_of(encode_late, ""), " misuses=0\n");
+}
+
 static const uint32_t formats[] = { DRM_FORMAT_ARGB8888, DRM_FORMAT_XBGR8888, DRM_FORMAT_ABGR8888,
 	DRM_FORMAT_NV12 };
 

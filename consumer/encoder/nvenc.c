@@ -46,7 +46,7 @@ struct nvenc {
 	AVBufferRef *device, *frames; /* FFmpeg's names of the context, and of pictures in it */
 	struct codec codec;
 	AVFrame *loaded;     /* not encoded yet; empty if there is none. opaque: its lent frame */
-	AVFrame *current;    /* encoded last; empty if it could not be kept */
+	AVFrame *current;    /* encoded last; empty if it could not be kept, or another is loaded */
 	unsigned n_kept;     /* lent frames, of which somebody has a reference */
 	uint64_t generation; /* of the memory that is registered; 0: none is */
 	bool is_copying;
@@ -375,18 +375,32 @@ static int load_copy(struct nvenc *e, struct sluice_frame *frame, struct problem
 	return r;
 }
 
+/* For a picture. The newest of those before stays, as there may be no other. */
+static void make_room(struct nvenc *e)
+{
+	if (!e->current->buf[0])
+		av_frame_move_ref(e->current, e->loaded);
+	else
+		av_frame_unref(e->loaded);
+}
+
 static int nvenc_load(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem)
 {
 	struct nvenc *e = of(encoder);
-	av_frame_unref(e->loaded);
+	make_room(e);
 	if (!e->is_copying && !lies_as_nvenc_reads(e, frame))
 		copy_because(e, "its planes lie otherwise than NVENC reads them");
 	if (e->is_copying)
 		return load_copy(e, frame, problem);
 	int r = use_memory_of(e, frame, problem);
+	if (r < 0) {
+		sluice_frame_release(frame);
+		return r;
+	}
+	r = wrap(e, frame, e->loaded, problem);
+	/* at a constant rate it is long before this one is encoded, and the next needs a hold too */
 	if (r == 0)
-		return wrap(e, frame, e->loaded, problem);
-	sluice_frame_release(frame);
+		av_frame_unref(e->current);
 	return r;
 }
 
