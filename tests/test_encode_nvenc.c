@@ -580,6 +580,59 @@ TEST(what_fails_is_said_and_nothing_stays)
 	}
 }
 
+/* A session that cannot be had again: all NVENC has were taken meanwhile. */
+static void fail_again(void)
+{
+	int width = 0, height = 0;
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	encode(encoder, &pool, 0);
+	CHECK_EQ(encoder_forget(encoder, &problem), 0);
+	CHECK(encoder_encode(encoder, 1, &problem) < 0); /* the same picture */
+	expect(problem.text, "OpenEncodeSessionEx failed: out of memory");
+	CHECK(encoder_load(encoder, lend(&pool, 2), &problem) < 0);
+	expect(problem.text, "OpenEncodeSessionEx failed: out of memory");
+	CHECK_EQ(n_held, 0);
+	CHECK(encoder_set_bit_rate(encoder, 1000000, &problem) < 0);
+	encoder_size(encoder, &width, &height);
+	CHECK(width == WIDTH && height == HEIGHT && encoder_time_base(encoder).den == 90000);
+	CHECK_EQ(encoder_let_go(encoder, &problem), 0);
+	CHECK_EQ(encoder_forget(encoder, &problem), 0);
+	finish(encoder, 1);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(a_session_that_cannot_be_opened_again_is_said_to_be)
+{
+	expect(log_of(fail_again, "nvEncOpenEncodeSessionEx=10@2+"), " misuses=0\n");
+}
+
+static void change_rate(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder_settings settings = usual;
+	settings.bit_rate = 4000000;
+	settings.may_change = true;
+	struct encoder *encoder = open_encoder(&pool, &settings);
+	encode(encoder, &pool, 0);
+	CHECK_EQ(encoder_set_bit_rate(encoder, 1000000, &problem), 0);
+	encode(encoder, &pool, 1);
+	CHECK_EQ(encoder_forget(encoder, &problem), 0);
+	encode(encoder, &pool, 2);
+	encode(encoder, &pool, 3);
+	finish(encoder, 4);
+	close_pool(&pool);
+	close_gpu();
+}
+
+TEST(another_bit_rate_outlives_the_session)
+{
+	expect(log_of(change_rate, ""), " reconfigured=2 ");
+}
+
 static void want(void)
 {
 	struct sluice_view_request request = { 0 }, shared = { .max_holds = 4 };

@@ -106,7 +106,8 @@ void encoder_size(const struct encoder *encoder, int *width_out, int *height_out
 /* Seconds per tick of the times that encoder_encode() takes and packets carry. */
 AVRational encoder_time_base(const struct encoder *encoder);
 
-/* Write the codec's parameters into a stream of a file. 0 or -ENOMEM. */
+/* Write the codec's parameters into a stream of a file. 0; -ENOMEM; or -ENODEV: after
+ * encoder_forget(), before the next picture. */
 int encoder_describe(const struct encoder *encoder, AVStream *stream);
 
 /**

@@ -44,7 +44,10 @@ struct nvenc {
 	unsigned flags;
 	struct gpu *gpu;
 	AVBufferRef *device, *frames; /* FFmpeg's names of the context, and of pictures in it */
-	struct codec codec;
+	struct codec codec;           /* closed from forget() to the next picture */
+	AVRational time_base;
+	int width, height;   /* of what is encoded */
+	int64_t bit_rate;    /* that was asked for since; 0: none was */
 	AVFrame *loaded;     /* not encoded yet; empty if there is none. opaque: its lent frame */
 	AVFrame *current;    /* encoded last; empty if it could not be kept, or another is loaded */
 	unsigned n_kept;     /* lent frames, of which somebody has a reference */
@@ -56,11 +59,6 @@ struct nvenc {
 static struct nvenc *of(struct encoder *encoder)
 {
 	return (struct nvenc *)encoder;
-}
-
-static const struct codec *codec_of(const struct encoder *encoder)
-{
-	return &((const struct nvenc *)encoder)->codec;
 }
 
 static const AVCodec *nvenc_find(const char *name)
@@ -195,10 +193,29 @@ static int prepare(void *data, AVCodecContext *ctx, struct problem *problem)
 	return ctx->hw_frames_ctx ? 0 : problem_set(problem, -ENOMEM, "out of memory");
 }
 
+/* What is registered belongs to memory that is about to go, or is gone. */
+static void close_session(struct nvenc *e)
+{
+	e->generation = 0;
+	codec_close(&e->codec);
+}
+
 static int open_session(struct nvenc *e, struct problem *problem)
 {
 	const struct codec_request request = { &e->settings, &e->format, e->flags, prepare, e };
-	return codec_open(&e->codec, &request, problem);
+	int r = codec_open(&e->codec, &request, problem);
+	if (r < 0)
+		return r;
+	e->time_base = e->codec.ctx->time_base;
+	e->width = e->codec.ctx->width;
+	e->height = e->codec.ctx->height;
+	return e->bit_rate > 0 ? codec_set_bit_rate(&e->codec, e->bit_rate, problem) : 0;
+}
+
+/* It may have been closed. */
+static int need_session(struct nvenc *e, struct problem *problem)
+{
+	return e->codec.ctx ? 0 : open_session(e, problem);
 }
 
 static void nvenc_destroy(struct encoder *encoder)
@@ -337,33 +354,27 @@ static bool lies_as_nvenc_reads(const struct nvenc *e, const struct sluice_frame
 	       frame->offset[1] == luma_bytes;
 }
 
-/* What is registered belongs to memory that is about to go, or is gone: begin again without. */
-static int reopen_session(struct nvenc *e, struct problem *problem)
-{
-	e->generation = 0;
-	codec_close(&e->codec);
-	return open_session(e, problem);
-}
-
 /* Whoever reads other memory than before has let go of all that he had. */
 static int use_memory_of(struct nvenc *e, const struct sluice_frame *frame, struct problem *problem)
 {
-	int r = 0;
 	if (e->generation != 0 && e->generation != frame->generation)
-		r = reopen_session(e, problem);
-	e->generation = frame->generation;
+		close_session(e);
+	int r = need_session(e, problem);
+	if (r == 0)
+		e->generation = frame->generation;
 	return r;
 }
 
 /* frame [take] */
 static int load_copy(struct nvenc *e, struct sluice_frame *frame, struct problem *problem)
 {
-	AVFrame *lent = av_frame_alloc();
+	int r = need_session(e, problem);
+	AVFrame *lent = r == 0 ? av_frame_alloc() : NULL;
 	if (!lent) {
 		sluice_frame_release(frame);
-		return problem_set(problem, -ENOMEM, "out of memory");
+		return r < 0 ? r : problem_set(problem, -ENOMEM, "out of memory");
 	}
-	int r = wrap(e, frame, lent, problem);
+	r = wrap(e, frame, lent, problem);
 	if (r == 0)
 		r = copy(e, e->loaded, lent, problem);
 	/* it is ours until `lent` goes */
@@ -434,28 +445,29 @@ static int nvenc_forget(struct encoder *encoder, struct problem *problem)
 {
 	struct nvenc *e = of(encoder);
 	int r = nvenc_let_go(encoder, problem);
-	if (e->generation == 0)
-		return r;
-	int reopened = reopen_session(e, problem);
-	return r < 0 ? r : reopened;
+	if (e->generation != 0)
+		close_session(e);
+	return r;
 }
 
 /* --- Packets ----------------------------------------------------------------------------------*/
 
 static void nvenc_size(const struct encoder *encoder, int *width_out, int *height_out)
 {
-	*width_out = codec_of(encoder)->ctx->width;
-	*height_out = codec_of(encoder)->ctx->height;
+	const struct nvenc *e = (const struct nvenc *)encoder;
+	*width_out = e->width;
+	*height_out = e->height;
 }
 
 static AVRational nvenc_time_base(const struct encoder *encoder)
 {
-	return codec_of(encoder)->ctx->time_base;
+	return ((const struct nvenc *)encoder)->time_base;
 }
 
 static int nvenc_describe(const struct encoder *encoder, AVStream *stream)
 {
-	return codec_describe(codec_of(encoder), stream);
+	const struct codec *codec = &((const struct nvenc *)encoder)->codec;
+	return codec->ctx ? codec_describe(codec, stream) : -ENODEV;
 }
 
 static const char *nvenc_note(const struct encoder *encoder)
@@ -463,7 +475,6 @@ static const char *nvenc_note(const struct encoder *encoder)
 	return ((const struct nvenc *)encoder)->note;
 }
 
-/* A session that could not be opened again has said so. */
 static bool is_open(const struct nvenc *e)
 {
 	return e->codec.ctx != NULL;
@@ -476,7 +487,13 @@ static void nvenc_request_key(struct encoder *encoder)
 
 static int nvenc_set_bit_rate(struct encoder *encoder, int64_t bit_rate, struct problem *problem)
 {
-	return codec_set_bit_rate(&of(encoder)->codec, bit_rate, problem);
+	struct nvenc *e = of(encoder);
+	int r = need_session(e, problem);
+	if (r == 0)
+		r = codec_set_bit_rate(&e->codec, bit_rate, problem);
+	if (r == 0)
+		e->bit_rate = bit_rate;
+	return r;
 }
 
 static int nvenc_encode(struct encoder *encoder, int64_t ticks, struct problem *problem)
@@ -489,9 +506,12 @@ static int nvenc_encode(struct encoder *encoder, int64_t ticks, struct problem *
 		e->current = picture;
 	}
 	picture = e->current;
-	if (!is_open(e) || !picture->buf[0])
+	if (!picture->buf[0])
 		return problem_set(problem, -EIO, "%s has lost its picture", e->settings.codec);
-	int r = codec_encode(&e->codec, picture, ticks, problem);
+	int r = need_session(e, problem);
+	if (r < 0)
+		return r;
+	r = codec_encode(&e->codec, picture, ticks, problem);
 	/* options may not say all: what counts is what it does */
 	if (r == 0 && !e->is_copying && e->n_kept >= HOLDS)
 		copy_because(e, "the encoder keeps some back");
