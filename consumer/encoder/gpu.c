@@ -116,6 +116,26 @@ static void leave(const struct gpu *gpu)
 	gpu->cu->cuCtxPopCurrent(&ours);
 }
 
+/*
+ * libsluice's own context is the device's primary one, and goes with its view: the encoder may be there
+ * for longer, as when the stream comes back on another GPU.
+ */
+static int keep(struct gpu *gpu, struct problem *problem)
+{
+	const CUcontext context = gpu->context;
+	CUresult result = gpu->cu->cuCtxGetDevice(&gpu->device);
+	if (result != CUDA_SUCCESS)
+		return fail(gpu, "cuCtxGetDevice", result, -EIO, problem);
+	int r = retain(gpu, problem);
+	if (r < 0)
+		return r;
+	gpu->is_retained = gpu->context == context;
+	gpu->context = context;
+	if (!gpu->is_retained)
+		gpu->cu->cuDevicePrimaryCtxRelease(gpu->device);
+	return 0;
+}
+
 int gpu_of_context(struct gpu **gpu_out, void *context, struct problem *problem)
 {
 	_cleanup_(gpu_closep) struct gpu *gpu = gpu_create(problem);
@@ -127,11 +147,13 @@ int gpu_of_context(struct gpu **gpu_out, void *context, struct problem *problem)
 		r = enter(gpu, problem);
 	if (r < 0)
 		return r;
-	if (gpu->cu->cuCtxGetDevice(&gpu->device) == CUDA_SUCCESS)
+	r = keep(gpu, problem);
+	if (r == 0)
 		gpu->cu->cuDeviceGetName(gpu->name, sizeof(gpu->name), gpu->device);
 	leave(gpu);
-	*gpu_out = TAKE_PTR(gpu);
-	return 0;
+	if (r == 0)
+		*gpu_out = TAKE_PTR(gpu);
+	return r;
 }
 
 void *gpu_context(const struct gpu *gpu)

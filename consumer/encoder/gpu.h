@@ -26,7 +26,7 @@ int gpu_find(struct gpu **gpu_out, const uint8_t *uuid, struct problem *problem)
 /**
  * The GPU of a context.
  *
- * context  [borrow] CUcontext, until gpu_close()
+ * context  [borrow] CUcontext; a device's primary one for the call, another until gpu_close()
  * gpu_out  [give]
  */
 int gpu_of_context(struct gpu **gpu_out, void *context, struct problem *problem);
