@@ -499,6 +499,32 @@ TEST(planes_that_lie_otherwise_are_copied_and_that_is_said)
 	expect(log_of(encode_other_planes, ""), " misuses=0\n");
 }
 
+/* Two that were lent stay in NVENC before anybody knows; then all is let go of. */
+static void encode_with_surprise(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	setenv("FAKE_NVENC_KEEP", "3", 1);
+	struct encoder *encoder = open_encoder(&pool, &usual);
+	for (unsigned i = 0; i < SOME; i++) {
+		encode(encoder, &pool, i);
+		CHECK(n_held <= 2);
+		CHECK(i < 2 || n_held == 0);
+	}
+	expect(encoder_note(encoder), "the encoder keeps some back");
+	close_pool(&pool);
+	CHECK_EQ(encoder_forget(encoder, &problem), 0);
+	finish(encoder, SOME);
+	close_gpu();
+}
+
+TEST(what_nvenc_keeps_unasked_is_let_go_of)
+{
+	const char *log = log_of(encode_with_surprise, "");
+	expect(log, "sessions=2 destroyed=2 ");
+	expect(log, " misuses=0\n");
+}
+
 static void encode_revoked(void)
 {
 	open_gpu();

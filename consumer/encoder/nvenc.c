@@ -52,6 +52,7 @@ struct nvenc {
 	AVFrame *current;    /* encoded last; empty if it could not be kept, or another is loaded */
 	unsigned n_kept;     /* lent frames, of which somebody has a reference */
 	uint64_t generation; /* of the memory that is registered; 0: none is */
+	bool is_ended;       /* the session: what is in it comes out, but it takes no more */
 	bool is_copying;
 	char note[NOTE_BYTES]; /* why */
 };
@@ -142,9 +143,11 @@ static int64_t option(const AVCodecContext *ctx, const char *name)
 	return av_opt_get_int(ctx->priv_data, name, 0, &value) < 0 ? 0 : value;
 }
 
+/* A session that knows lent memory would keep that registered, and frames in it: it is the last. */
 static void copy_because(struct nvenc *e, const char *why)
 {
 	e->is_copying = true;
+	e->is_ended = e->generation != 0;
 	snprintf(e->note, sizeof(e->note), "each picture is copied once on the GPU: %s", why);
 }
 
@@ -197,6 +200,7 @@ static int prepare(void *data, AVCodecContext *ctx, struct problem *problem)
 static void close_session(struct nvenc *e)
 {
 	e->generation = 0;
+	e->is_ended = false;
 	codec_close(&e->codec);
 }
 
@@ -215,6 +219,8 @@ static int open_session(struct nvenc *e, struct problem *problem)
 /* It may have been closed. */
 static int need_session(struct nvenc *e, struct problem *problem)
 {
+	if (e->is_ended)
+		close_session(e);
 	return e->codec.ctx ? 0 : open_session(e, problem);
 }
 
@@ -349,7 +355,7 @@ static bool lies_as_nvenc_reads(const struct nvenc *e, const struct sluice_frame
 {
 	if (frame->n_planes == 1)
 		return true;
-	uint32_t luma_bytes = frame->stride[0] * (uint32_t)e->codec.ctx->height;
+	uint32_t luma_bytes = frame->stride[0] * (uint32_t)e->height;
 	return frame->n_planes == 2 && frame->stride[1] == frame->stride[0] &&
 	       frame->offset[1] == luma_bytes;
 }
@@ -395,20 +401,24 @@ static void make_room(struct nvenc *e)
 		av_frame_unref(e->loaded);
 }
 
+/* frame [take] */
+static int load_lent(struct nvenc *e, struct sluice_frame *frame, struct problem *problem)
+{
+	int r = use_memory_of(e, frame, problem);
+	if (r < 0) {
+		sluice_frame_release(frame);
+		return r;
+	}
+	return wrap(e, frame, e->loaded, problem);
+}
+
 static int nvenc_load(struct encoder *encoder, struct sluice_frame *frame, struct problem *problem)
 {
 	struct nvenc *e = of(encoder);
 	make_room(e);
 	if (!e->is_copying && !lies_as_nvenc_reads(e, frame))
 		copy_because(e, "its planes lie otherwise than NVENC reads them");
-	if (e->is_copying)
-		return load_copy(e, frame, problem);
-	int r = use_memory_of(e, frame, problem);
-	if (r < 0) {
-		sluice_frame_release(frame);
-		return r;
-	}
-	r = wrap(e, frame, e->loaded, problem);
+	int r = e->is_copying ? load_copy(e, frame, problem) : load_lent(e, frame, problem);
 	/* at a constant rate it is long before this one is encoded, and the next needs a hold too */
 	if (r == 0)
 		av_frame_unref(e->current);
@@ -509,19 +519,21 @@ static int nvenc_encode(struct encoder *encoder, int64_t ticks, struct problem *
 	if (!picture->buf[0])
 		return problem_set(problem, -EIO, "%s has lost its picture", e->settings.codec);
 	int r = need_session(e, problem);
-	if (r < 0)
+	if (r == 0 && e->is_copying)
+		r = let_go_of(e, picture, problem);
+	if (r == 0)
+		r = codec_encode(&e->codec, picture, ticks, problem);
+	if (r < 0 || e->is_copying || e->n_kept < HOLDS)
 		return r;
-	r = codec_encode(&e->codec, picture, ticks, problem);
 	/* options may not say all: what counts is what it does */
-	if (r == 0 && !e->is_copying && e->n_kept >= HOLDS)
-		copy_because(e, "the encoder keeps some back");
-	return r;
+	copy_because(e, "the encoder keeps some back");
+	return codec_drain(&e->codec, problem);
 }
 
 static int nvenc_drain(struct encoder *encoder, struct problem *problem)
 {
 	struct nvenc *e = of(encoder);
-	return is_open(e) ? codec_drain(&e->codec, problem) : 0;
+	return is_open(e) && !e->is_ended ? codec_drain(&e->codec, problem) : 0;
 }
 
 static int nvenc_receive(struct encoder *encoder, AVPacket *packet, struct problem *problem)
