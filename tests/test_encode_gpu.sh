@@ -17,7 +17,8 @@ skip() {
 }
 
 start --slots 24 --source g=pattern:640x360@30:BGRx:gpu --source n=pattern:640x360@30:NV12:gpu \
-	--source h=pattern:320x240@30 --source o=pattern:641x361@30:BGRx:gpu
+	--source h=pattern:320x240@30 --source o=pattern:641x361@30:BGRx:gpu \
+	--source w=pattern:8448x64@10:BGRx:gpu
 grep -q "it needs a GPU" "$tmp/log" && skip "$(cat "$tmp/log")"
 grep -q "listening on" "$tmp/log" || fail "the broker does not listen"
 FAKE_CUDA_DEVICES=$(grep -m 1 -oP ' uuid=\K\S+' "$tmp/log") || fail "the log does not name the GPU"
@@ -41,7 +42,18 @@ says "B-frames take a copy, which is said" "each picture is copied once on the G
 holds "and nothing stays" "$registered"
 encode 0 -c h264_nvenc --holds 3 --stream g --frames 10 "$tmp/s.mp4"
 says "so do holds that are not reserved" "without reserved holds"
+encode 0 -c h264_nvenc --cfr -r 60 --queue fifo:16 --stream g --frames 60 "$tmp/c.mp4"
+grep -qE ", repeated ([12]?[0-9]|3[0-9])$" "$tmp/out" || fail "60 a second of 30: $(cat "$tmp/out")"
+echo "ok   a constant rate loses none"
+encode 0 -c h264_nvenc -pix_fmt yuv420p --queue fifo:16 --stream g --frames 20 "$tmp/y.mp4"
+pictures "the broker converts to what was asked for" "$tmp/y.mp4" 20 640x360
+encode 1 -c h264_nvenc -pix_fmt nv12 --format BGRx --stream g --frames 10 "$tmp/none.mp4"
+says "unless another form was" "leave --format out"
 
+encode 0 -c auto --stream w --frames 3 "$tmp/w.mkv"
+says "auto: what NVENC cannot encode is libx264's" "encoding with libx264 on the CPU, not on"
+encode 1 -c auto --require-gpu --stream nobody --frames 3 "$tmp/none.mp4"
+says "whose GPU, without a stream" "there is no stream \"nobody\" whose GPU could encode"
 encode 0 -c auto --stream g --frames 10 "$tmp/a.mp4"
 says "auto: NVENC where it opens" "encoding with h264_nvenc on Fake CUDA device 0"
 [ "$(grep -c "sluice-encode: " "$tmp/out")" = 1 ] || fail "more than one line"

@@ -665,14 +665,86 @@ static void want(void)
 	struct sluice_stream_info info = { .fourcc = DRM_FORMAT_XRGB8888 };
 	encoder_want(&usual, &info, &request);
 	CHECK(request.memory == SLUICE_MEMORY_CUDA && request.reserved_holds == 2);
-	CHECK_EQ(request.fourcc, 0);
-	info.fourcc = DRM_FORMAT_YUYV;
 	encoder_want(&usual, &info, &shared);
 	CHECK(shared.reserved_holds == 0 && shared.max_holds == 4);
-	CHECK_EQ(shared.fourcc, DRM_FORMAT_NV12);
 }
 
-TEST(it_wants_gpu_memory_that_is_reserved_in_a_form_that_nvenc_reads)
+TEST(it_wants_gpu_memory_that_is_reserved)
 {
 	want();
+}
+
+static const struct {
+	const char *codec, *pix_fmt;
+	uint32_t stream, format, wanted;
+} forms[] = {
+	{ "h264_nvenc", NULL, DRM_FORMAT_XRGB8888, 0, 0 },
+	{ "h264_nvenc", NULL, DRM_FORMAT_YUYV, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", NULL, 0, 0, 0 },
+	{ "h264_nvenc", NULL, DRM_FORMAT_XRGB2101010, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", NULL, DRM_FORMAT_P010, 0, DRM_FORMAT_NV12 },
+	{ "hevc_nvenc", NULL, DRM_FORMAT_XRGB2101010, 0, DRM_FORMAT_P010 },
+	{ "hevc_nvenc", NULL, DRM_FORMAT_P010, 0, 0 },
+	{ "hevc_nvenc", NULL, DRM_FORMAT_YUYV, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", "yuv420p", DRM_FORMAT_XRGB8888, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", "nv12", DRM_FORMAT_XRGB8888, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", "nv12", 0, 0, DRM_FORMAT_NV12 },
+	{ "h264_nvenc", "nv12", DRM_FORMAT_NV12, 0, 0 },
+	{ "h264_nvenc", "yuv420p", DRM_FORMAT_YUV420, 0, 0 },
+	{ "hevc_nvenc", "p010le", DRM_FORMAT_XRGB8888, 0, DRM_FORMAT_P010 },
+	{ "h264_nvenc", "nv12", DRM_FORMAT_XRGB8888, DRM_FORMAT_YUYV, DRM_FORMAT_YUYV },
+};
+
+TEST(what_nvenc_does_not_read_is_asked_for_in_a_form_that_it_does)
+{
+	for (size_t i = 0; i < N(forms); i++) {
+		struct encoder_settings settings = usual;
+		struct sluice_view_request request = { .fourcc = forms[i].format };
+		struct sluice_stream_info info = { .fourcc = forms[i].stream };
+		settings.codec = forms[i].codec;
+		settings.pix_fmt = forms[i].pix_fmt;
+		encoder_want(&settings, &info, &request);
+		if (request.fourcc != forms[i].wanted)
+			test_fail(__FILE__, __LINE__, "row %zu: 0x%x, not 0x%x", i, request.fourcc,
+				forms[i].wanted);
+	}
+}
+
+static const struct {
+	const char *pix_fmt;
+	uint32_t fourcc;
+	const char *says; /* NULL: it opens */
+} opened[] = {
+	{ "yuv420p", DRM_FORMAT_NV12, NULL },
+	{ "nv12", DRM_FORMAT_NV12, NULL },
+	{ "bgr0", DRM_FORMAT_XRGB8888, NULL },
+	{ "nv12", DRM_FORMAT_XRGB8888, "leave --format out" },
+	{ "bgr0", DRM_FORMAT_NV12, "leave --pix-fmt out" },
+	{ NULL, DRM_FORMAT_YUYV, "ask for --format NV12" },
+};
+
+static void open_forms(void)
+{
+	open_gpu();
+	for (size_t i = 0; i < N(opened); i++) {
+		struct encoder *encoder = NULL;
+		struct encoder_settings settings = usual;
+		const struct picture_format format = { .fourcc = opened[i].fourcc,
+			.width = WIDTH,
+			.height = HEIGHT,
+			.memory = SLUICE_MEMORY_CUDA,
+			.cuda_context = context };
+		settings.pix_fmt = opened[i].pix_fmt;
+		int r = encoder_open(&encoder, &settings, &format, 0, &problem);
+		if (opened[i].says)
+			expect(problem.text, opened[i].says);
+		CHECK_EQ(r, opened[i].says ? -EOPNOTSUPP : 0);
+		encoder_destroy(encoder);
+	}
+	close_gpu();
+}
+
+TEST(a_form_that_would_have_to_be_converted_here_is_refused)
+{
+	log_of(open_forms, "");
 }

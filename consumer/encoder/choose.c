@@ -6,6 +6,8 @@
 
 #include "consumer/encoder/nvenc.h"
 
+enum { FOURCC_NV12 = 0x3231564e, USUAL_WIDTH = 1280, USUAL_HEIGHT = 720 };
+
 static const char on_gpu[] = "h264_nvenc", on_cpu[] = "libx264";
 
 bool choose_is_auto(const char *codec)
@@ -16,6 +18,32 @@ bool choose_is_auto(const char *codec)
 const char *choose_likely_codec(const char *codec)
 {
 	return choose_is_auto(codec) ? on_cpu : codec;
+}
+
+/* The pictures that would come, as far as that is known. */
+static struct picture_format expected_format(
+	const struct choice *choice, const struct sluice_stream_info *info)
+{
+	struct sluice_view_request request = choice->request;
+	encoder_want(&choice->encoder, info, &request);
+	bool is_known = info->width > 0 && info->height > 0;
+	uint32_t width = is_known ? info->width : USUAL_WIDTH;
+	uint32_t height = is_known ? info->height : USUAL_HEIGHT;
+	uint32_t fourcc = request.fourcc ? request.fourcc : info->fourcc;
+	struct picture_format format = {
+		.fourcc = fourcc ? fourcc : FOURCC_NV12,
+		.width = request.width,
+		.height = request.height,
+		.memory = SLUICE_MEMORY_CUDA,
+		.cuda_context = gpu_context(choice->gpu),
+	};
+	/* with one side given the broker keeps the proportions */
+	if (!format.width)
+		format.width =
+			format.height ? (uint32_t)av_rescale(format.height, width, height) : width;
+	if (!format.height)
+		format.height = (uint32_t)av_rescale(format.width, height, width);
+	return format;
 }
 
 /* 0: NVENC opens on the stream's GPU; else the sentence says why not. */
@@ -29,7 +57,8 @@ static int try_gpu(
 	if (r < 0)
 		return r;
 	choice->encoder.codec = on_gpu;
-	return nvenc_try(&choice->encoder, gpu_context(choice->gpu), problem);
+	const struct picture_format format = expected_format(choice, info);
+	return nvenc_try(&choice->encoder, &format, problem);
 }
 
 static int choose_encoder(struct choice *choice, const struct options *options,
@@ -81,6 +110,10 @@ int choose(struct choice *choice, const struct options *options,
 	choice->request = options->view;
 	if (choose_is_auto(options->encoder.codec)) {
 		choice->encoder.codec = on_cpu;
+		if (!info && options->require_gpu)
+			return problem_set(problem, -ENOENT,
+				"there is no stream \"%s\" whose GPU could encode: --wait waits for it",
+				options->stream);
 		r = info ? choose_encoder(choice, options, info, problem) : 0;
 	}
 	if (r < 0)

@@ -14,7 +14,8 @@ int gpu_find(struct gpu **gpu_out, const uint8_t *uuid, struct problem *problem)
 	return refuse(problem);
 }
 
-int nvenc_try(const struct encoder_settings *settings, void *context, struct problem *problem)
+int nvenc_try(const struct encoder_settings *settings, const struct picture_format *format,
+	struct problem *problem)
 {
 	return refuse(problem);
 }

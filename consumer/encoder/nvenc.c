@@ -27,15 +27,14 @@
 #include "consumer/encoder/gpu.h"
 
 enum {
-	HOLDS = 2,       /* the picture that was encoded last, and the next one */
-	TRY_WIDTH = 352, /* more than the least that any NVENC takes */
-	TRY_HEIGHT = 288,
+	HOLDS = 2, /* the picture that was encoded last, and the next one */
 	NOTE_BYTES = 256,
 };
 
 #define FOURCC(a, b, c, d) \
 	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define NV12 FOURCC('N', 'V', '1', '2')
+#define P010 FOURCC('P', '0', '1', '0')
 
 struct nvenc {
 	struct encoder base;
@@ -92,16 +91,54 @@ static enum AVPixelFormat form_of(uint32_t fourcc)
 	}
 }
 
+/* What the broker makes, of the same samples as in pictures that the user wants; 0: it makes none. */
+static uint32_t fourcc_for(const char *pix_fmt)
+{
+	switch (pix_fmt ? av_get_pix_fmt(pix_fmt) : AV_PIX_FMT_NONE) {
+	case AV_PIX_FMT_NV12:
+	case AV_PIX_FMT_YUV420P:
+		return NV12;
+	case AV_PIX_FMT_P010:
+		return P010;
+	default:
+		return 0;
+	}
+}
+
+static bool is_deep(uint32_t fourcc)
+{
+	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(pixel_format_of(fourcc));
+	return desc && desc->comp[0].depth > 8;
+}
+
+/* What NVENC does not read, the broker converts. 0: nothing has to be, or nobody knows yet. */
+static uint32_t wanted_fourcc(
+	const struct encoder_settings *settings, const struct sluice_stream_info *info)
+{
+	enum AVPixelFormat form = info ? form_of(info->fourcc) : AV_PIX_FMT_NONE;
+	if (settings->pix_fmt && form != AV_PIX_FMT_NONE &&
+		form == av_get_pix_fmt(settings->pix_fmt))
+		return 0;
+	if (settings->pix_fmt)
+		return fourcc_for(settings->pix_fmt);
+	if (!info || info->fourcc == 0)
+		return 0;
+	/* its H.264 has eight bits */
+	const AVCodec *codec = nvenc_find(settings->codec);
+	bool is_h264 = codec && codec->id == AV_CODEC_ID_H264, deep = is_deep(info->fourcc);
+	if (form != AV_PIX_FMT_NONE && !(deep && is_h264))
+		return 0;
+	return deep && !is_h264 ? P010 : NV12;
+}
+
 static void nvenc_want(const struct encoder_settings *settings,
 	const struct sluice_stream_info *info, struct sluice_view_request *request)
 {
 	request->memory = SLUICE_MEMORY_CUDA;
 	if (request->reserved_holds == 0 && request->max_holds == 0)
 		request->reserved_holds = request->max_holds = HOLDS;
-	/* what NVENC does not read, the broker converts */
-	bool is_known = info && info->fourcc != 0;
-	if (request->fourcc == 0 && is_known && form_of(info->fourcc) == AV_PIX_FMT_NONE)
-		request->fourcc = NV12;
+	if (request->fourcc == 0)
+		request->fourcc = wanted_fourcc(settings, info);
 }
 
 /* --- Opening ----------------------------------------------------------------------------------*/
@@ -174,18 +211,28 @@ static void nvenc_set_holds(struct encoder *encoder, unsigned holds)
 				      : "without reserved holds the broker may take it back");
 }
 
+/* Which option is to blame for pictures that would have to be converted here? */
+static const char *remedy(const struct nvenc *e)
+{
+	if (!e->settings.pix_fmt)
+		return "ask for --format NV12";
+	return fourcc_for(e->settings.pix_fmt) ? "leave --format out" : "leave --pix-fmt out";
+}
+
 /* Between the user's settings and libavcodec's opening. */
 static int prepare(void *data, AVCodecContext *ctx, struct problem *problem)
 {
 	struct nvenc *e = data;
-	enum AVPixelFormat form = form_of(e->format.fourcc);
-	/* what the user or the settings chose is another only if it would have to be converted */
-	if (form == AV_PIX_FMT_NONE || ctx->pix_fmt != pixel_format_of(e->format.fourcc)) {
+	uint32_t fourcc = e->format.fourcc;
+	enum AVPixelFormat form = form_of(fourcc);
+	bool is_as_wanted = ctx->pix_fmt == pixel_format_of(fourcc) ||
+			    fourcc_for(e->settings.pix_fmt) == fourcc;
+	if (form == AV_PIX_FMT_NONE || !is_as_wanted) {
 		char name[8];
 		return problem_set(problem, -EOPNOTSUPP,
-			"%s does not take %s in GPU memory as %s: leave --pix-fmt out",
-			ctx->codec->name, sluice_fourcc_name(e->format.fourcc, name),
-			av_get_pix_fmt_name(ctx->pix_fmt));
+			"%s does not take %s in GPU memory as %s: %s", ctx->codec->name,
+			sluice_fourcc_name(fourcc, name), av_get_pix_fmt_name(ctx->pix_fmt),
+			remedy(e));
 	}
 	int r = e->frames ? 0 : open_frames(e, ctx, problem);
 	if (r < 0)
@@ -265,17 +312,11 @@ static int nvenc_open(struct encoder **encoder_out, const struct encoder_setting
 	return 0;
 }
 
-int nvenc_try(const struct encoder_settings *settings, void *context, struct problem *problem)
+int nvenc_try(const struct encoder_settings *settings, const struct picture_format *format,
+	struct problem *problem)
 {
-	const struct picture_format format = {
-		.fourcc = NV12,
-		.width = TRY_WIDTH,
-		.height = TRY_HEIGHT,
-		.memory = SLUICE_MEMORY_CUDA,
-		.cuda_context = context,
-	};
 	struct encoder *encoder = NULL;
-	int r = nvenc_open(&encoder, settings, &format, 0, problem);
+	int r = nvenc_open(&encoder, settings, format, 0, problem);
 	if (encoder)
 		nvenc_destroy(encoder);
 	return r;

@@ -5,11 +5,12 @@
 #include "consumer/encoder/problem.h"
 
 /**
- * Open the codec for small pictures in a context, and close it again.
+ * Open the codec for such pictures, and close it again.
  *
  * settings  [borrow] whose codec is one of NVENC's
- * context   [borrow] CUcontext
+ * format    [borrow] with a context
  *
  * 0, or negative with a sentence that has the driver's reason.
  */
-int nvenc_try(const struct encoder_settings *settings, void *context, struct problem *problem);
+int nvenc_try(const struct encoder_settings *settings, const struct picture_format *format,
+	struct problem *problem);
