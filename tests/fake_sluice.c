@@ -184,6 +184,10 @@ static int play(struct sluice *c, const struct fake_step *s)
 		c->seq += s->n;
 		c->stats.missed += s->n;
 		break;
+	case FAKE_PACED:
+		c->seq += s->n;
+		c->stats.paced += s->n;
+		break;
 	case FAKE_BACK:
 		c->pts_ns -= FAKE_FRAME_NS + s->n * NS_PER_MS;
 		break;

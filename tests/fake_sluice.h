@@ -15,6 +15,7 @@ enum fake_kind {
 	FAKE_TORN,        /* n frames that are not whole any more when they are asked about */
 	FAKE_FORMAT,      /* from here on: fourcc, width, height; a new generation */
 	FAKE_SKIP,        /* n numbers are not sent */
+	FAKE_PACED,       /* n numbers are left out for the sake of --max-rate */
 	FAKE_BACK,        /* the next frame's time is n ms before the last one's */
 	FAKE_LEAP,        /* the next frame's time is n ms later than it should be */
 	FAKE_OLD,         /* the next frame comes n ms late: it is of a picture that stands still */

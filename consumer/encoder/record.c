@@ -208,9 +208,23 @@ static struct picture picture_of(const struct recording *r, const struct sluice_
 	return p;
 }
 
+static void update_stats(struct recording *r)
+{
+	struct sluice_view_stats view;
+	source_get_stats(r->source, &view);
+	/* who asked for every frame is told of those that he did not get as dropped */
+	bool is_wished = r->options->view.delivery == SLUICE_MAILBOX;
+	r->stats->paced = view.paced;
+	r->stats->skipped = view.paced + (is_wished ? view.missed : 0);
+	r->stats->dropped = is_wished ? 0 : view.missed;
+	r->stats->revoked = view.revoked;
+	r->stats->reconnects = view.reconnects;
+}
+
 /* The newest picture goes into the file. */
 static void count_frame(struct recording *r)
 {
+	update_stats(r);
 	stats_add_frame(r->stats, r->last.seq, r->is_new_counting);
 	r->is_last_counted = true;
 	r->is_new_counting = false;
@@ -492,19 +506,6 @@ static int on_command(void *data, enum control_command command, int64_t bit_rate
 		break;
 	}
 	return result;
-}
-
-static void update_stats(struct recording *r)
-{
-	struct sluice_view_stats view;
-	source_get_stats(r->source, &view);
-	/* who asked for every frame is told of those that he did not get as dropped */
-	const struct sluice_view_request *request = &r->options->view;
-	bool is_wished = request->delivery == SLUICE_MAILBOX || request->min_interval_ns > 0;
-	r->stats->skipped = is_wished ? view.missed : 0;
-	r->stats->dropped = is_wished ? 0 : view.missed;
-	r->stats->revoked = view.revoked;
-	r->stats->reconnects = view.reconnects;
 }
 
 /* MORE, 0: done, or negative. */

@@ -54,6 +54,7 @@ static void add_stats(struct sluice_view_stats *sum, const struct sluice_view_st
 	sum->missed += stats->missed;
 	sum->revoked += stats->revoked;
 	sum->reconnects += stats->reconnects;
+	sum->paced += stats->paced;
 }
 
 static void drop_view(struct source *s)

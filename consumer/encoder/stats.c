@@ -10,12 +10,23 @@
 #define TERMINAL_EVERY_NS (NS_PER_S / 2)
 #define LOG_EVERY_NS      (5 * NS_PER_S)
 
+/*
+ * Numbers that were left out because the user wanted so are none that the file lacks. How many there
+ * were is known for all frames together.
+ */
+static bool is_paced(struct stats *stats, uint64_t n)
+{
+	uint64_t left = stats->paced - stats->excused;
+	stats->excused += n < left ? n : left;
+	return n <= left;
+}
+
 void stats_add_frame(struct stats *stats, uint64_t seq, bool is_new_counting)
 {
 	uint64_t expected = stats->last_seq + 1;
 	if (stats->frames++ == 0)
 		stats->first_seq = seq;
-	else if (seq > expected && !is_new_counting) {
+	else if (seq > expected && !is_new_counting && !is_paced(stats, seq - expected)) {
 		if (stats->n_gaps < STATS_GAPS_MAX)
 			stats->gap[stats->n_gaps] = (struct stats_gap){ expected, seq - 1 };
 		stats->n_gaps++;

@@ -33,6 +33,8 @@ struct stats {
 	uint64_t skipped;  /* not sent, as was wished: a newer one came, or the rate was limited */
 	uint64_t
 		dropped; /* every one was wished for, but this process was too slow for the queue */
+	uint64_t paced;  /* of those skipped: for the sake of --max-rate */
+	uint64_t excused; /* of those paced: numbers between two that are in the file */
 	uint64_t revoked; /* taken back by the broker */
 	uint64_t reconnects;
 	uint64_t late;                /* packets that a server was away or too slow for */
