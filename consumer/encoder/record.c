@@ -139,7 +139,11 @@ static int drain(struct recording *r)
 /* Finish the part, as far as it can be. */
 static int end_part(struct recording *r)
 {
+	struct problem ignored;
 	int drained = r->encoder && parts_are_open(r->parts) ? drain(r) : 0;
+	/* finishing a file may take longer than a frame may be kept */
+	if (r->encoder)
+		encoder_let_go(r->encoder, &ignored);
 	int ended = parts_end(r->parts, r->problem);
 	r->encoder = encoder_destroy(r->encoder);
 	return drained < 0 ? drained : ended;
