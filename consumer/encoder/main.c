@@ -101,6 +101,7 @@ int main(int argc, char **argv)
 	_cleanup_(rung_paths_free) struct rung_paths paths = { 0 };
 	_cleanup_(closep) FILE *stats_file = NULL;
 
+	control_install(); /* from here on a SIGUSR1 ends nothing */
 	int r = options_parse(&options, argc, argv, &problem);
 	if (r < 0)
 		return complain(EXIT_USAGE, &problem);
