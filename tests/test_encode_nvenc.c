@@ -477,6 +477,43 @@ TEST(pictures_that_cannot_be_lent_are_copied_and_that_is_said)
 	expect(log_of(encode_copies, ""), " misuses=0\n");
 }
 
+static void encode_with_lookahead(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder_settings settings = usual;
+	settings.option[settings.n_options++] = "rc-lookahead=8";
+	check_copying(&pool, &settings, "lookahead");
+	close_pool(&pool);
+	close_gpu();
+}
+
+static void encode_with_b_frames(void)
+{
+	open_gpu();
+	struct pool pool = open_pool(DRM_FORMAT_XRGB8888, 1);
+	struct encoder_settings settings = usual;
+	settings.b_frames = 2;
+	check_copying(&pool, &settings, "B-frames");
+	close_pool(&pool);
+	close_gpu();
+}
+
+/* The pictures that NVENC had at once, and those whose packets libavcodec had. */
+static unsigned kept(const char *log)
+{
+	unsigned n = 0;
+	const char *at = strstr(log, " kept=");
+	CHECK(at && sscanf(at, " kept=%u", &n) == 1);
+	return n;
+}
+
+TEST(lookahead_and_b_frames_are_not_only_asked_for)
+{
+	CHECK(kept(log_of(encode_with_lookahead, "")) > 8);
+	CHECK(kept(log_of(encode_with_b_frames, "")) > 2);
+}
+
 /* The chroma of planar YUV, which NVENC reads the other way round, and planes that lie apart. */
 static void encode_other_planes(void)
 {

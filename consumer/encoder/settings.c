@@ -362,11 +362,25 @@ static int set_users_options(
 	return 0;
 }
 
-/* An option that this version of the codec does not have is none that it needs. */
-static void set_live_defaults(AVCodecContext *ctx)
+/* Did the user ask for pictures to be held back? NVENC does so only if nothing says that it must not. */
+static bool is_delay_wanted(const struct encoder_settings *settings)
 {
+	return settings->b_frames > 0 || has_users_option(settings, "bf") ||
+	       has_users_option(settings, "rc-lookahead");
+}
+
+static bool forbids_delay(const char *key)
+{
+	return strcmp(key, "delay") == 0 || strcmp(key, "zerolatency") == 0;
+}
+
+/* An option that this version of the codec does not have is none that it needs. */
+static void set_live_defaults(const struct encoder_settings *settings, AVCodecContext *ctx)
+{
+	bool is_delay_fine = is_delay_wanted(settings);
 	for (size_t i = 0; i < sizeof(live_defaults) / sizeof(live_defaults[0]); i++)
-		if (strcmp(live_defaults[i].codec, ctx->codec->name) == 0)
+		if (strcmp(live_defaults[i].codec, ctx->codec->name) == 0 &&
+			!(is_delay_fine && forbids_delay(live_defaults[i].key)))
 			av_opt_set(ctx, live_defaults[i].key, live_defaults[i].value,
 				AV_OPT_SEARCH_CHILDREN);
 }
@@ -408,7 +422,7 @@ int settings_apply(
 	AVRational rate = settings_rate(settings);
 	ctx->framerate = rate;
 	ctx->gop_size = (int)av_rescale(GOP_BACKSTOP_S, rate.num, rate.den);
-	set_live_defaults(ctx);
+	set_live_defaults(settings, ctx);
 	set_ffv1_version(ctx);
 	if (settings->gop >= 0)
 		ctx->gop_size = (int)settings->gop;
