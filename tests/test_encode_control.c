@@ -139,6 +139,25 @@ TEST(a_line_may_come_byte_by_byte_and_the_last_one_without_an_end)
 	control_destroy(control);
 }
 
+TEST(a_turn_has_eight_commands_of_a_client_and_all_have_their_turn)
+{
+	struct control *control = create();
+	int fd = join();
+	for (unsigned i = 0; i < 20; i++)
+		say(fd, "keyframe\n");
+	shutdown(fd, SHUT_WR);
+	turns(control, 2); /* the first one accepts */
+	CHECK_EQ(done.keys, 8);
+	turns(control, 1);
+	CHECK_EQ(done.keys, 16);
+	turns(control, 4);
+	CHECK_EQ(done.keys, 20);
+	heard(fd);
+	CHECK(!heard(fd));
+	close(fd);
+	control_destroy(control);
+}
+
 TEST(a_line_that_is_too_long_ends_the_connection)
 {
 	char line[CONTROL_LINE_MAX + 1];

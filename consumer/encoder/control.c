@@ -10,12 +10,14 @@
 #include <sys/un.h>
 
 #include "common/fd.h"
+#include "consumer/encoder/now.h"
 #include "consumer/encoder/options.h"
 #include "consumer/encoder/values.h"
 
 enum {
 	BACKLOG = 8,
-	TELL_S = 5, /* for an answer */
+	LINES_A_TURN = 8, /* of one client: frames go before */
+	TELL_S = 5,       /* for an answer */
 };
 
 struct client {
@@ -157,11 +159,16 @@ static void run_line(struct control *c, struct client *client, char *line)
 			       "to 2000M");
 }
 
-/* The lines that are whole. What is left of an unfinished one stays. */
+static char *line_end(struct client *client)
+{
+	return client->fd < 0 ? NULL : memchr(client->line, '\n', client->used);
+}
+
+/* The lines that are whole, as many as a turn has. What is left of an unfinished one stays. */
 static void run_lines(struct control *c, struct client *client)
 {
 	char *end;
-	while (client->fd >= 0 && (end = memchr(client->line, '\n', client->used))) {
+	for (unsigned i = 0; i < LINES_A_TURN && (end = line_end(client)); i++) {
 		char line[CONTROL_LINE_MAX];
 		size_t n = (size_t)(end + 1 - client->line);
 		memcpy(line, client->line, n - 1);
@@ -172,6 +179,7 @@ static void run_lines(struct control *c, struct client *client)
 	}
 }
 
+/* All lines that were whole have been run. */
 static void read_client(struct control *c, struct client *client)
 {
 	size_t room = sizeof(client->line) - client->used;
@@ -182,18 +190,25 @@ static void read_client(struct control *c, struct client *client)
 		client->used += (size_t)n;
 		client->last_turn = c->turn;
 	}
-	run_lines(c, client);
 	/* the last command may lack its end */
-	if (n == 0 && client->used > 0 && client->used < sizeof(client->line) && client->fd >= 0) {
+	if (n == 0 && client->used > 0 && client->used < sizeof(client->line))
 		client->line[client->used++] = '\n';
-		run_lines(c, client);
-	}
+	run_lines(c, client);
 	if (n <= 0)
 		fd_closep(&client->fd);
-	if (client->fd >= 0 && client->used == sizeof(client->line)) {
+	if (client->fd >= 0 && client->used == sizeof(client->line) && !line_end(client)) {
 		answer(client, "error: a command has at most 255 bytes");
 		fd_closep(&client->fd);
 	}
+}
+
+/* First what is left of the last turn. */
+static void serve_client(struct control *c, struct client *client, bool can_be_read)
+{
+	if (line_end(client))
+		run_lines(c, client);
+	else if (can_be_read)
+		read_client(c, client);
 }
 
 /* A free place, or that of the client which was silent for longest. */
@@ -242,11 +257,10 @@ void control_poll(struct control *control)
 	fds[0] = (struct pollfd){ control->fd, POLLIN, 0 };
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		fds[1 + i] = (struct pollfd){ control->client[i].fd, POLLIN, 0 };
-	if (poll(fds, 1 + CONTROL_CLIENTS_MAX, 0) <= 0)
+	if (poll(fds, 1 + CONTROL_CLIENTS_MAX, 0) < 0)
 		return;
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++)
-		if (fds[1 + i].revents)
-			read_client(control, &control->client[i]);
+		serve_client(control, &control->client[i], fds[1 + i].revents);
 	if (fds[0].revents)
 		accept_client(control);
 }
@@ -268,8 +282,26 @@ struct control *control_destroy(struct control *control)
 	return NULL;
 }
 
+/* 0, or negative errno. */
+static int wait_until(int fd, uint64_t deadline_ns)
+{
+	struct pollfd readable = { fd, POLLIN, 0 };
+	for (;;) {
+		uint64_t now = now_ns();
+		int ms = now < deadline_ns ? (int)((deadline_ns - now) / NS_PER_MS) + 1 : 0;
+		int n = poll(&readable, 1, ms);
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
 /* The answer, up to its end. Returns its length, or negative errno. */
-static ssize_t ask(int fd, const char *command, char text[CONTROL_ANSWER_MAX + 1])
+static ssize_t ask(
+	int fd, const char *command, uint64_t deadline_ns, char text[CONTROL_ANSWER_MAX + 1])
 {
 	char line[CONTROL_LINE_MAX];
 	size_t used = 0;
@@ -279,9 +311,12 @@ static ssize_t ask(int fd, const char *command, char text[CONTROL_ANSWER_MAX + 1
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
 		return -errno;
 	while (used < CONTROL_ANSWER_MAX) {
+		int r = wait_until(fd, deadline_ns);
+		if (r < 0)
+			return r;
 		ssize_t got = recv(fd, text + used, CONTROL_ANSWER_MAX - used, 0);
 		if (got <= 0)
-			return got < 0 ? (errno == EAGAIN ? -ETIMEDOUT : -errno) : -ECONNRESET;
+			return got < 0 ? -errno : -ECONNRESET;
 		used += (size_t)got;
 		if (text[used - 1] == '\n')
 			break;
@@ -294,17 +329,17 @@ int control_tell(const char *path, const char *command, struct problem *problem)
 {
 	struct sockaddr_un address;
 	const struct timeval patience = { .tv_sec = TELL_S };
+	uint64_t deadline_ns = now_ns() + TELL_S * NS_PER_S;
 	char text[CONTROL_ANSWER_MAX + 1];
 	int r = fill_address(&address, path, problem);
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
 		connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return problem_set(problem, -errno, "no sluice-encode listens on %s: %s", path,
 			strerror(errno));
-	ssize_t n = ask(fd, command, text);
+	ssize_t n = ask(fd, command, deadline_ns, text);
 	if (n < 0)
 		return problem_set(
 			problem, (int)n, "no answer from %s: %s", path, strerror((int)-n));
