@@ -62,17 +62,45 @@ TEST(the_live_line_names_what_is_not_0)
 	stats_format_line(&stats, (struct stats_speed){ 0 }, text);
 	CHECK(strncmp(text, "frame 20  ", 10) == 0);
 	CHECK(strstr(text, "  revoked 1  torn 2  repeated 8  reconnects 3"));
+	CHECK(!strstr(text, "  late "));
+	stats.late = 4;
+	stats.republished = 5;
+	stats_format_line(&stats, (struct stats_speed){ 0 }, text);
+	CHECK(strstr(text, "  reconnects 3  late 4  republished 5"));
 	memset(&stats, 0xff, sizeof(stats)); /* the longest there can be */
-	stats.encoding = (struct histogram){ 0 };
+	stats.encoding = stats.recent[0] = stats.recent[1] = (struct histogram){ 0 };
 	stats_format_line(&stats, (struct stats_speed){ 1e9, 1e12 }, text);
 	CHECK(strlen(text) < STATS_TEXT_MAX - 1);
+}
+
+/* What was slow a while ago is not slow now. */
+TEST(the_live_latency_is_that_of_the_last_seconds)
+{
+	enum { SECOND = 1000000000 };
+	char text[STATS_TEXT_MAX];
+	struct stats stats = example();
+	stats_add_latency(&stats, 500000000);
+	stats_print_live(&stats, stats.begin_ns + 6ull * SECOND);
+	stats_format_line(&stats, (struct stats_speed){ 0 }, text);
+	CHECK(strstr(text, "p50 500.0 ms p99 500.0 ms"));
+	stats_print_live(&stats, stats.begin_ns + 12ull * SECOND);
+	stats_add_latency(&stats, 1000000);
+	stats_format_line(&stats, (struct stats_speed){ 0 }, text);
+	CHECK(strstr(text, "p50 1.0 ms p99 1.0 ms"));
+	stats_format_json(&stats, text, sizeof(text));
+	if (!strstr(text, "\"p50\": 0.983, \"p99\": 0.983"))
+		test_fail(__FILE__, __LINE__, "%s", text);
+	CHECK_EQ(stats.encoding.count, 2);
 }
 
 TEST(the_json_line_is_one_line)
 {
 	char text[STATS_TEXT_MAX];
-	const struct stats stats = example();
+	struct stats stats = example();
+	stats.late = 4;
+	stats.republished = 5;
 	stats_format_json(&stats, text, sizeof(text));
+	CHECK(strstr(text, "\"late\": 4, \"republished\": 5, "));
 	CHECK(strstr(text, "{ \"frames\": 12, ") == text && !strchr(text, '\n'));
 	CHECK(strstr(text, "\"dropped\": 4, ") && text[strlen(text) - 1] == '}');
 }

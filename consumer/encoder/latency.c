@@ -9,14 +9,15 @@ void latency_begin(struct latency *latency, int64_t ticks, uint64_t captured_ns)
 	latency->picture[i].captured_ns = captured_ns;
 }
 
-void latency_end(struct latency *latency, int64_t ticks, struct histogram *histogram)
+bool latency_end(struct latency *latency, int64_t ticks, uint64_t *ns_out)
 {
 	for (unsigned i = 0; i < LATENCY_IN_FLIGHT; i++) {
 		uint64_t captured_ns = latency->picture[i].captured_ns;
 		if (captured_ns == 0 || latency->picture[i].ticks != ticks)
 			continue;
-		histogram_add(histogram, now_ns() - captured_ns);
+		*ns_out = now_ns() - captured_ns;
 		latency->picture[i].captured_ns = 0;
-		return;
+		return true;
 	}
+	return false;
 }

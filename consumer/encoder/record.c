@@ -73,8 +73,10 @@ struct recording {
 static int write_packets(struct recording *r)
 {
 	int ready;
+	uint64_t ns;
 	while ((ready = encoder_receive(r->encoder, r->packet, r->problem)) == 1) {
-		latency_end(&r->latency, r->packet->pts, &r->stats->encoding);
+		if (latency_end(&r->latency, r->packet->pts, &ns))
+			stats_add_latency(r->stats, ns);
 		r->stats->packet_bytes += (uint64_t)r->packet->size;
 		int result = parts_write(r->parts, r->packet, r->problem);
 		if (result < 0)

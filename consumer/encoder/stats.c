@@ -9,6 +9,7 @@
 
 #define TERMINAL_EVERY_NS (NS_PER_S / 2)
 #define LOG_EVERY_NS      (5 * NS_PER_S)
+#define RECENT_NS         (5 * NS_PER_S)
 
 /*
  * Numbers that were left out because the user wanted so are none that the file lacks. How many there
@@ -32,6 +33,33 @@ void stats_add_frame(struct stats *stats, uint64_t seq, bool is_new_counting)
 		stats->n_gaps++;
 	}
 	stats->last_seq = seq;
+}
+
+void stats_add_latency(struct stats *stats, uint64_t ns)
+{
+	histogram_add(&stats->encoding, ns);
+	histogram_add(&stats->recent[0], ns);
+}
+
+static void pass_recent(struct stats *stats, uint64_t now_ns)
+{
+	if (now_ns < (stats->recent_ns ? stats->recent_ns : stats->begin_ns) + RECENT_NS)
+		return;
+	stats->recent[1] = stats->recent[0];
+	stats->recent[0] = (struct histogram){ 0 };
+	stats->recent_ns = now_ns;
+}
+
+/* While a picture stands still, nothing has a latency. */
+static struct histogram recent_latency(const struct stats *stats)
+{
+	const struct histogram *more = &stats->recent[1];
+	struct histogram sum = stats->recent[0];
+	sum.count += more->count;
+	sum.max_ns = more->max_ns > sum.max_ns ? more->max_ns : sum.max_ns;
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		sum.bucket[i] += more->bucket[i];
+	return sum;
 }
 
 static double seconds(uint64_t ns)
@@ -93,11 +121,14 @@ void stats_format_line(
 		{ "repeated", stats->repeated, true },
 		{ "unused", stats->unused, true },
 		{ "reconnects", stats->reconnects, true },
+		{ "late", stats->late, true },
+		{ "republished", stats->republished, true },
 	};
+	const struct histogram latency = recent_latency(stats);
 	int n = snprintf(text, STATS_TEXT_MAX,
 		"frame %" PRIu64 "  %.1f fps  %.0f kbit/s  latency p50 %.1f ms p99 %.1f ms",
-		frames_in_file(stats), speed.fps, speed.kbit_s,
-		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99));
+		frames_in_file(stats), speed.fps, speed.kbit_s, percentile_ms(&latency, 0.5),
+		percentile_ms(&latency, 0.99));
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && n < STATS_TEXT_MAX; i++)
 		if (counts[i].value || !counts[i].is_rare)
 			n += snprintf(text + n, (size_t)(STATS_TEXT_MAX - n), "  %s %" PRIu64,
@@ -118,6 +149,7 @@ void stats_print_live(struct stats *stats, uint64_t now_ns)
 	if (!stats->begin_ns)
 		return;
 	measure(stats, now_ns);
+	pass_recent(stats, now_ns);
 	if (!stats->is_live || now_ns < stats->next_line_ns)
 		return;
 	if (stats->line.ns) {
@@ -133,16 +165,18 @@ void stats_print_live(struct stats *stats, uint64_t now_ns)
 
 void stats_format_json(const struct stats *stats, char *text, size_t size)
 {
+	const struct histogram latency = recent_latency(stats);
 	snprintf(text, size,
 		"{ \"frames\": %" PRIu64 ", \"repeated\": %" PRIu64 ", \"unused\": %" PRIu64
 		", \"skipped\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"revoked\": %" PRIu64
-		", \"torn\": %" PRIu64 ", \"reconnects\": %" PRIu64 ", \"fps\": %.1f"
+		", \"torn\": %" PRIu64 ", \"reconnects\": %" PRIu64 ", \"late\": %" PRIu64
+		", \"republished\": %" PRIu64 ", \"fps\": %.1f"
 		", \"kbit_s\": %.0f, \"latency_ms\": { \"p50\": %.3f, \"p99\": %.3f }"
 		", \"parts\": %u }",
 		stats->frames, stats->repeated, stats->unused, stats->skipped, stats->dropped,
-		stats->revoked, stats->torn, stats->reconnects, stats->speed.fps,
-		stats->speed.kbit_s, percentile_ms(&stats->encoding, 0.5),
-		percentile_ms(&stats->encoding, 0.99), stats->parts);
+		stats->revoked, stats->torn, stats->reconnects, stats->late, stats->republished,
+		stats->speed.fps, stats->speed.kbit_s, percentile_ms(&latency, 0.5),
+		percentile_ms(&latency, 0.99), stats->parts);
 }
 
 void stats_print_summary(const struct stats *stats, const char *output)
@@ -165,6 +199,10 @@ void stats_print_summary(const struct stats *stats, const char *output)
 		fprintf(stderr, ", repeated %" PRIu64, stats->repeated);
 	if (stats->unused)
 		fprintf(stderr, ", unused %" PRIu64, stats->unused);
+	if (stats->late)
+		fprintf(stderr, ", late %" PRIu64, stats->late);
+	if (stats->republished)
+		fprintf(stderr, ", republished %" PRIu64, stats->republished);
 	fputc('\n', stderr);
 }
 

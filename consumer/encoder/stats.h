@@ -42,12 +42,14 @@ struct stats {
 	uint64_t first_seq, last_seq; /* if frames > 0 */
 	uint64_t n_gaps;              /* all; the list may be shorter */
 	struct stats_gap gap[STATS_GAPS_MAX];
-	struct histogram encoding; /* captured to packet */
-	struct histogram delivery; /* published to received */
-	uint64_t packet_bytes;     /* before the container */
-	uint64_t bytes;            /* of all files */
-	uint64_t begin_ns, end_ns; /* of the recording; 0: nothing came */
-	unsigned parts;            /* files */
+	struct histogram encoding;  /* captured to packet */
+	struct histogram recent[2]; /* of these: the last seconds, and those before */
+	uint64_t recent_ns;         /* when the last seconds began; 0: nothing came yet */
+	struct histogram delivery;  /* published to received */
+	uint64_t packet_bytes;      /* before the container */
+	uint64_t bytes;             /* of all files */
+	uint64_t begin_ns, end_ns;  /* of the recording; 0: nothing came */
+	unsigned parts;             /* files */
 
 	bool is_live;  /* print a line from time to time */
 	bool rewrites; /* always the same line: stderr is a terminal, or shown on one */
@@ -60,10 +62,14 @@ struct stats {
 /* A frame went into the encoder. */
 void stats_add_frame(struct stats *stats, uint64_t seq, bool is_new_counting);
 
+/* A packet came out, so long after its picture was captured. */
+void stats_add_latency(struct stats *stats, uint64_t ns);
+
 /* To be called all the time: measures, and prints the line on stderr if it is time for one. */
 void stats_print_live(struct stats *stats, uint64_t now_ns);
 
-/* The line, for people. Counts of what should not happen are left out while they are 0. */
+/* The line, for people, with the latency of the last 5 to 10 s. Counts of what should not happen are
+ * left out while they are 0. */
 void stats_format_line(
 	const struct stats *stats, struct stats_speed speed, char text[STATS_TEXT_MAX]);
 
