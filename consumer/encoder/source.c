@@ -140,14 +140,20 @@ static void say_choice(struct source *s)
 			sluice_view_note(s->view));
 }
 
+/* Did the broker refuse only what the encoder would rather have? */
+static bool can_do_with_less(const struct source *s, int r)
+{
+	return r == -EBUSY && s->choice.request.reserved_holds != s->options->view.reserved_holds;
+}
+
 /* Holds that the user did not ask for are no reason to fail: shared ones will do. */
 static int subscribe_with_holds(struct source *s)
 {
 	struct sluice_view_request *request = &s->choice.request;
 	int r = sluice_subscribe(s->conn, s->options->stream, request, &s->view);
-	if (r != -EBUSY || request->reserved_holds == s->options->view.reserved_holds)
+	if (!can_do_with_less(s, r))
 		return r;
-	request->reserved_holds = 0;
+	request->reserved_holds = s->options->view.reserved_holds;
 	return sluice_subscribe(s->conn, s->options->stream, request, &s->view);
 }
 
@@ -235,6 +241,11 @@ static int poll_view(struct source *s, struct sluice_frame **frame_out, struct p
 	int r = sluice_view_next(s->view, frame_out);
 	if (r == -ENODEV)
 		return on_removed(s, problem);
+	/* libsluice has reconnected, with the wishes of before: others may have come first */
+	if (can_do_with_less(s, r)) {
+		drop_view(s);
+		return subscribe(s, problem);
+	}
 	if (r < 0)
 		return on_disconnected(s, r, problem);
 	if (r == 0 && s->state == STATE_WAITING && !is_patient(s))
