@@ -488,6 +488,7 @@ static const struct {
 	{ "--stream test %t/a.mp4 --format mp4", 2, "a container is -f" },
 	{ "--stream test %t/a.mp4 -o x264-params=speed=9", 2, "speed = 9" },
 	{ "--stream test %t/a.mp4 -o x264-params=bframes=many", 2, "bframes = many" },
+	{ "--stream test %t/a.mp4 -c nvjpeg --format NV12", 2, "format I420 and none of NV12" },
 	{ "--stream test %t/a.mp4 --size 1x1", 1, "too small for libx264" },
 	{ "--stream test %t/a.mp4 --format RGBA_F16", 1, "cannot be made" },
 	{ "--stream test %t/a.mp4 -c mpeg4 -bf 17", 2, "0 to 16" },

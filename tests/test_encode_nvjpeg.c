@@ -87,6 +87,26 @@ NVJPEG_TEST(a_packet_is_a_key_frame_with_its_time)
 	slots_finish(&slots);
 }
 
+NVJPEG_TEST(colours_that_ffmpeg_does_not_know_are_not_said)
+{
+	struct slots slots;
+	struct problem problem;
+	struct encoder *encoder = NULL;
+	slots_init(&slots, 320, 240, 1);
+	struct picture_format format = slots_format(&slots);
+	format.primaries = format.transfer = 222;
+	CHECK_EQ(encoder_open(&encoder, &usual, &format, 0, &problem), 0);
+	AVFormatContext *file = avformat_alloc_context();
+	AVStream *stream = avformat_new_stream(file, NULL);
+	CHECK_EQ(encoder_describe(encoder, stream), 0);
+	CHECK_EQ(stream->codecpar->color_primaries, AVCOL_PRI_UNSPECIFIED);
+	CHECK_EQ(stream->codecpar->color_trc, AVCOL_TRC_UNSPECIFIED);
+	CHECK_EQ(stream->codecpar->color_space, AVCOL_SPC_SMPTE170M);
+	avformat_free_context(file);
+	encoder_destroy(encoder);
+	slots_finish(&slots);
+}
+
 NVJPEG_TEST(the_file_is_told_what_is_in_it)
 {
 	struct slots slots;

@@ -6,7 +6,12 @@
 
 #include "consumer/encoder/nvenc.h"
 
-enum { FOURCC_NV12 = 0x3231564e, USUAL_WIDTH = 1280, USUAL_HEIGHT = 720 };
+enum {
+	FOURCC_NV12 = 0x3231564e,
+	FOURCC_YUV420 = 0x32315559,
+	USUAL_WIDTH = 1280,
+	USUAL_HEIGHT = 720
+};
 
 static const char on_gpu[] = "h264_nvenc", on_cpu[] = "libx264";
 
@@ -18,6 +23,19 @@ bool choose_is_auto(const char *codec)
 const char *choose_likely_codec(const char *codec)
 {
 	return choose_is_auto(codec) ? on_cpu : codec;
+}
+
+int choose_check(const struct options *options, struct problem *problem)
+{
+	const struct encoder_settings *encoder = &options->encoder;
+	uint32_t fourcc = options->view.fourcc;
+	char name[8];
+	if (strcmp(encoder->codec, "nvjpeg") == 0 && fourcc && fourcc != FOURCC_YUV420)
+		return problem_set(problem, -EINVAL,
+			"nvjpeg takes pictures of format I420 and none of %s: leave --format out",
+			sluice_fourcc_name(fourcc, name));
+	/* what "auto" stands for is chosen, and tried, when the stream is known */
+	return choose_is_auto(encoder->codec) ? 0 : encoder_check(encoder, problem);
 }
 
 /* The pictures that would come, as far as that is known. */

@@ -24,6 +24,10 @@ bool choose_is_auto(const char *codec);
 /* The codec to check the output with, before anything is chosen. */
 const char *choose_likely_codec(const char *codec);
 
+/* Is there anything wrong with what is to encode, whatever the stream is like? 0, or negative with a
+ * sentence; -EINVAL: the options. */
+int choose_check(const struct options *options, struct problem *problem);
+
 /**
  * Decide.
  *

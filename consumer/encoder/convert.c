@@ -113,8 +113,7 @@ static enum AVPixelFormat without_range(enum AVPixelFormat format, bool *is_full
 	}
 }
 
-/* A number that FFmpeg does not know could make an encoder refuse the picture. */
-static int known(uint8_t number, int end)
+int convert_known(uint8_t number, int end)
 {
 	return number > 0 && number < end ? number : AVCOL_PRI_UNSPECIFIED;
 }
@@ -125,9 +124,10 @@ void convert_choose_colour(const struct picture_format *from, AVCodecContext *ct
 	bool to_rgb = pixel_format_is_rgb(ctx->pix_fmt);
 	bool is_full;
 	without_range(ctx->pix_fmt, &is_full);
-	ctx->color_primaries = (enum AVColorPrimaries)known(from->primaries, AVCOL_PRI_NB);
-	ctx->color_trc = (enum AVColorTransferCharacteristic)known(from->transfer, AVCOL_TRC_NB);
-	ctx->colorspace = (enum AVColorSpace)known(from->matrix, AVCOL_SPC_NB);
+	ctx->color_primaries = (enum AVColorPrimaries)convert_known(from->primaries, AVCOL_PRI_NB);
+	ctx->color_trc =
+		(enum AVColorTransferCharacteristic)convert_known(from->transfer, AVCOL_TRC_NB);
+	ctx->colorspace = (enum AVColorSpace)convert_known(from->matrix, AVCOL_SPC_NB);
 	if (to_rgb)
 		ctx->colorspace = AVCOL_SPC_RGB;
 	else if (from_rgb)

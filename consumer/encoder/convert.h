@@ -37,6 +37,10 @@ uint32_t pixel_format_fourcc(enum AVPixelFormat format);
 /* Made of R, G and B, not of Y, U and V. */
 bool pixel_format_is_rgb(enum AVPixelFormat format);
 
+/* A colour number of ITU-T H.273, or "unspecified" for one that this FFmpeg does not know: it could make
+ * an encoder or a container refuse the picture. end: the first number that there is not. */
+int convert_known(uint8_t number, int end);
+
 /**
  * The colour tags of what the encoder gets. Only what is converted changes its tags: RGB that
  * becomes YUV does so by BT.709, or BT.2020 if those are its primaries, in limited range unless the

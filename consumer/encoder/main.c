@@ -65,9 +65,8 @@ static int check(
 	const struct options *options, const AVOutputFormat **format_out, struct problem *problem)
 {
 	const struct encoder_settings *encoder = &options->encoder;
-	/* what "auto" stands for is chosen, and tried, when the stream is known */
 	bool is_auto = choose_is_auto(encoder->codec);
-	int r = is_auto ? 0 : encoder_check(encoder, problem);
+	int r = choose_check(options, problem);
 	if (r < 0)
 		return r;
 	if (options->require_gpu && !is_auto && !encoder_is_on_gpu(encoder))

@@ -130,9 +130,11 @@ static int nvjpeg_describe(const struct encoder *encoder, AVStream *stream)
 	par->width = (int)n->format.width;
 	par->height = (int)n->format.height;
 	par->color_range = AVCOL_RANGE_JPEG;
-	par->color_primaries = n->format.primaries;
-	par->color_trc = n->format.transfer;
-	par->color_space = n->format.matrix;
+	par->color_primaries =
+		(enum AVColorPrimaries)convert_known(n->format.primaries, AVCOL_PRI_NB);
+	par->color_trc =
+		(enum AVColorTransferCharacteristic)convert_known(n->format.transfer, AVCOL_TRC_NB);
+	par->color_space = (enum AVColorSpace)convert_known(n->format.matrix, AVCOL_SPC_NB);
 	par->sample_aspect_ratio = (AVRational){ 1, 1 };
 	stream->sample_aspect_ratio = par->sample_aspect_ratio;
 	stream->time_base = n->time_base;
