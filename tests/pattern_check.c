@@ -4,6 +4,7 @@
  * broker draws in RGB for this number.
  *
  *	-n FRAMES  at least so many (1)
+ *	-x         not more, and none twice
  *	-s SIZE    of this size
  *	-p DB      PSNR of luma and chroma, each, at least (0)
  *	-e N       PSNR of each N-th picture alone (1)
@@ -30,11 +31,13 @@ struct wanted {
 	unsigned frames, every;
 	int width, height; /* 0: any */
 	double psnr;
-	bool gaps;
+	bool gaps, is_exact;
 };
 
 struct seen {
 	unsigned frames, damaged, jumps, repeats, compared;
+	unsigned late; /* whose time is not after that of the one before */
+	int64_t pts;
 	uint32_t first, last;
 	double psnr[PLANES]; /* the worst of all */
 };
@@ -167,6 +170,8 @@ static void add_psnr(struct seen *seen, const AVFrame *frame, uint32_t number)
 static void add(struct seen *seen, const struct wanted *wanted, const AVFrame *frame)
 {
 	uint32_t number;
+	seen->late += seen->frames > 0 && frame->best_effort_timestamp <= seen->pts;
+	seen->pts = frame->best_effort_timestamp;
 	bool is_compared = seen->frames++ % wanted->every == 0;
 	if (wanted->width && (frame->width != wanted->width || frame->height != wanted->height))
 		test_fail(__FILE__, __LINE__, "a picture is %dx%d, not %dx%d", frame->width,
@@ -188,13 +193,15 @@ static void add(struct seen *seen, const struct wanted *wanted, const AVFrame *f
 
 static int judge(const char *path, const struct wanted *wanted, const struct seen *seen)
 {
-	bool is_good = seen->frames >= wanted->frames && seen->damaged == 0;
+	bool is_good = seen->frames >= wanted->frames && seen->damaged == 0 && seen->late == 0;
+	if (wanted->is_exact)
+		is_good = is_good && seen->frames == wanted->frames && seen->repeats == 0;
 	is_good = is_good && (wanted->gaps || seen->jumps == 0);
 	for (int p = 0; p < PLANES && wanted->psnr > 0; p++)
 		is_good = is_good && seen->compared > 0 && seen->psnr[p] >= wanted->psnr;
-	printf("%s %s: %u frames, numbers %u to %u, %u damaged, %u jumps, %u repeated",
+	printf("%s %s: %u frames, numbers %u to %u, %u damaged, %u jumps, %u repeated, %u late",
 		is_good ? "good" : "BAD", path, seen->frames, seen->first, seen->last,
-		seen->damaged, seen->jumps, seen->repeats);
+		seen->damaged, seen->jumps, seen->repeats, seen->late);
 	if (seen->compared)
 		printf(", PSNR of %u at least %.1f %.1f %.1f dB", seen->compared, seen->psnr[0],
 			seen->psnr[1], seen->psnr[2]);
@@ -205,7 +212,7 @@ static int judge(const char *path, const struct wanted *wanted, const struct see
 static bool parse(struct wanted *w, int argc, char **argv)
 {
 	int opt;
-	while ((opt = getopt(argc, argv, "n:s:p:e:g")) != -1) {
+	while ((opt = getopt(argc, argv, "n:s:p:e:gx")) != -1) {
 		if (opt == 'n')
 			w->frames = (unsigned)strtoul(optarg, NULL, 10);
 		else if (opt == 's' && sscanf(optarg, "%dx%d", &w->width, &w->height) != 2)
@@ -216,6 +223,8 @@ static bool parse(struct wanted *w, int argc, char **argv)
 			w->every = (unsigned)strtoul(optarg, NULL, 10);
 		else if (opt == 'g')
 			w->gaps = true;
+		else if (opt == 'x')
+			w->is_exact = true;
 		else if (opt == '?')
 			return false;
 	}
@@ -229,7 +238,8 @@ int main(int argc, char **argv)
 	struct video video;
 	AVFrame *frame;
 	if (!parse(&wanted, argc, argv)) {
-		fprintf(stderr, "pattern_check [-n FRAMES] [-s SIZE] [-p DB] [-e N] [-g] FILE\n");
+		fprintf(stderr,
+			"pattern_check [-n FRAMES] [-x] [-s SIZE] [-p DB] [-e N] [-g] FILE\n");
 		return 2;
 	}
 	const char *path = argv[optind];

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/test_encode_gpu.sh BROKER ENCODE VIDEO-CHECK FAKE-CUDA-DIR FAKE-NVENC-DIR
+# tests/test_encode_gpu.sh BROKER ENCODE PATTERN-CHECK FAKE-CUDA-DIR FAKE-NVENC-DIR
 #
 # sluice-encode with frames in GPU memory: a broker on a software renderer, NVENC's double over that of
 # CUDA, and which encoder is chosen. 77: there is no Vulkan device here, which is a failure with
@@ -30,7 +30,7 @@ grep -q "copied once" "$tmp/out" && fail "frames are copied"
 pictures "what comes out of NVENC is what went in" "$tmp/g.mp4" 40 640x360
 holds "each slot is registered once, and each frame goes with its packet" "$registered.* kept=1 "
 encode 0 -c h264_nvenc --queue fifo:16 --stream n --frames 20 "$tmp/n.mp4"
-pictures "NV12 too" "$tmp/n.mp4" 20 640x360
+pictures "NV12 too" "$tmp/n.mp4" 20 640x360 0
 encode 0 -c h264_nvenc --queue fifo:16 --stream h --frames 20 "$tmp/h.mp4"
 pictures "and a host stream, which the broker uploads" "$tmp/h.mp4" 20 320x240
 encode 0 -c h264_nvenc --queue fifo:16 --stream o --frames 20 "$tmp/o.mp4"
@@ -38,7 +38,7 @@ pictures "odd sides are cropped" "$tmp/o.mp4" 20 640x360
 holds "without a copy" "$registered"
 encode 0 -c h264_nvenc -o bf=2 --queue fifo:16 --stream g --frames 30 "$tmp/b.mp4"
 says "B-frames take a copy, which is said" "each picture is copied once on the GPU"
-"$check" "$tmp/b.mp4" | grep -q "frames=30 damaged=0 .* monotonic=1" || fail "$("$check" "$tmp/b.mp4")"
+pictures "and are what went in" "$tmp/b.mp4" 30 640x360
 holds "and nothing stays" "$registered"
 encode 0 -c h264_nvenc --holds 3 --stream g --frames 10 "$tmp/s.mp4"
 says "so do holds that are not reserved" "without reserved holds"
@@ -46,7 +46,8 @@ encode 0 -c h264_nvenc --cfr -r 60 --queue fifo:16 --stream g --frames 60 "$tmp/
 grep -qE ", repeated ([12]?[0-9]|3[0-9])$" "$tmp/out" || fail "60 a second of 30: $(cat "$tmp/out")"
 echo "ok   a constant rate loses none"
 encode 0 -c h264_nvenc -pix_fmt yuv420p --queue fifo:16 --stream g --frames 20 "$tmp/y.mp4"
-pictures "the broker converts to what was asked for" "$tmp/y.mp4" 20 640x360
+# its chroma sits left, and the checker's in the middle
+pictures "the broker converts to what was asked for" "$tmp/y.mp4" 20 640x360 35
 encode 1 -c h264_nvenc -pix_fmt nv12 --format BGRx --stream g --frames 10 "$tmp/none.mp4"
 says "unless another form was" "leave --format out"
 

@@ -69,7 +69,7 @@ static bool open_scaler(struct codec *c, enum AVPixelFormat from)
 	if (from == ctx->pix_fmt)
 		return true;
 	c->sws = sws_getContext(ctx->width, ctx->height, from, ctx->width, ctx->height,
-		ctx->pix_fmt, SWS_POINT | SWS_ACCURATE_RND, NULL, NULL, NULL);
+		ctx->pix_fmt, SWS_AREA | SWS_FULL_CHR_H_INP | SWS_ACCURATE_RND, NULL, NULL, NULL);
 	if (!c->sws)
 		return false;
 	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(from);
