@@ -4,7 +4,7 @@
  * broker draws in RGB for this number.
  *
  *	-n FRAMES  at least so many (1)
- *	-x         not more, and none twice
+ *	-x         not more, none twice, and each later than the one before
  *	-s SIZE    of this size
  *	-p DB      PSNR of luma and chroma, each, at least (0)
  *	-e N       PSNR of each N-th picture alone (1)
@@ -193,9 +193,10 @@ static void add(struct seen *seen, const struct wanted *wanted, const AVFrame *f
 
 static int judge(const char *path, const struct wanted *wanted, const struct seen *seen)
 {
-	bool is_good = seen->frames >= wanted->frames && seen->damaged == 0 && seen->late == 0;
+	bool is_good = seen->frames >= wanted->frames && seen->damaged == 0;
 	if (wanted->is_exact)
-		is_good = is_good && seen->frames == wanted->frames && seen->repeats == 0;
+		is_good = is_good && seen->frames == wanted->frames && seen->repeats == 0 &&
+			  seen->late == 0;
 	is_good = is_good && (wanted->gaps || seen->jumps == 0);
 	for (int p = 0; p < PLANES && wanted->psnr > 0; p++)
 		is_good = is_good && seen->compared > 0 && seen->psnr[p] >= wanted->psnr;

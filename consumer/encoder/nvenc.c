@@ -25,16 +25,12 @@
 #include "consumer/encoder/codec.h"
 #include "consumer/encoder/encoder_backend.h"
 #include "consumer/encoder/gpu.h"
+#include "consumer/encoder/nvenc_form.h"
 
 enum {
 	HOLDS = 2, /* the picture that was encoded last, and the next one */
 	NOTE_BYTES = 256,
 };
-
-#define FOURCC(a, b, c, d) \
-	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
-#define NV12 FOURCC('N', 'V', '1', '2')
-#define P010 FOURCC('P', '0', '1', '0')
 
 struct nvenc {
 	struct encoder base;
@@ -61,75 +57,7 @@ static struct nvenc *of(struct encoder *encoder)
 	return (struct nvenc *)encoder;
 }
 
-static const AVCodec *nvenc_find(const char *name)
-{
-	const AVCodec *codec = avcodec_find_encoder_by_name(name);
-	return codec && codec->type == AVMEDIA_TYPE_VIDEO && strstr(codec->name, "_nvenc") ? codec
-											   : NULL;
-}
-
 /* --- What it wants ----------------------------------------------------------------------------*/
-
-/* FFmpeg's name of a form that NVENC reads; AV_PIX_FMT_NONE: it does not. Alpha is not looked at. */
-static enum AVPixelFormat form_of(uint32_t fourcc)
-{
-	switch (pixel_format_of(fourcc)) {
-	case AV_PIX_FMT_BGR0:
-	case AV_PIX_FMT_BGRA:
-		return AV_PIX_FMT_BGR0;
-	case AV_PIX_FMT_RGB0:
-	case AV_PIX_FMT_RGBA:
-		return AV_PIX_FMT_RGB0;
-	case AV_PIX_FMT_NV12:
-		return AV_PIX_FMT_NV12;
-	case AV_PIX_FMT_P010:
-		return AV_PIX_FMT_P010;
-	case AV_PIX_FMT_YUV420P:
-		return AV_PIX_FMT_YUV420P;
-	default:
-		return AV_PIX_FMT_NONE;
-	}
-}
-
-/* What the broker makes, of the same samples as in pictures that the user wants; 0: it makes none. */
-static uint32_t fourcc_for(const char *pix_fmt)
-{
-	switch (pix_fmt ? av_get_pix_fmt(pix_fmt) : AV_PIX_FMT_NONE) {
-	case AV_PIX_FMT_NV12:
-	case AV_PIX_FMT_YUV420P:
-		return NV12;
-	case AV_PIX_FMT_P010:
-		return P010;
-	default:
-		return 0;
-	}
-}
-
-static bool is_deep(uint32_t fourcc)
-{
-	const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(pixel_format_of(fourcc));
-	return desc && desc->comp[0].depth > 8;
-}
-
-/* What NVENC does not read, the broker converts. 0: nothing has to be, or nobody knows yet. */
-static uint32_t wanted_fourcc(
-	const struct encoder_settings *settings, const struct sluice_stream_info *info)
-{
-	enum AVPixelFormat form = info ? form_of(info->fourcc) : AV_PIX_FMT_NONE;
-	if (settings->pix_fmt && form != AV_PIX_FMT_NONE &&
-		form == av_get_pix_fmt(settings->pix_fmt))
-		return 0;
-	if (settings->pix_fmt)
-		return fourcc_for(settings->pix_fmt);
-	if (!info || info->fourcc == 0)
-		return 0;
-	/* its H.264 has eight bits */
-	const AVCodec *codec = nvenc_find(settings->codec);
-	bool is_h264 = codec && codec->id == AV_CODEC_ID_H264, deep = is_deep(info->fourcc);
-	if (form != AV_PIX_FMT_NONE && !(deep && is_h264))
-		return 0;
-	return deep && !is_h264 ? P010 : NV12;
-}
 
 static void nvenc_want(const struct encoder_settings *settings,
 	const struct sluice_stream_info *info, struct sluice_view_request *request)
@@ -138,7 +66,7 @@ static void nvenc_want(const struct encoder_settings *settings,
 	if (request->reserved_holds == 0 && request->max_holds == 0)
 		request->reserved_holds = request->max_holds = HOLDS;
 	if (request->fourcc == 0)
-		request->fourcc = wanted_fourcc(settings, info);
+		request->fourcc = nvenc_wanted_fourcc(settings, info);
 }
 
 /* --- Opening ----------------------------------------------------------------------------------*/
@@ -163,7 +91,7 @@ static int open_frames(struct nvenc *e, const AVCodecContext *ctx, struct proble
 		return problem_set(problem, -ENOMEM, "out of memory");
 	AVHWFramesContext *frames = (AVHWFramesContext *)e->frames->data;
 	frames->format = AV_PIX_FMT_CUDA;
-	frames->sw_format = form_of(e->format.fourcc);
+	frames->sw_format = nvenc_form(e->format.fourcc);
 	frames->width = ctx->width;
 	frames->height = ctx->height;
 	avlog_forget();
@@ -216,7 +144,7 @@ static const char *remedy(const struct nvenc *e)
 {
 	if (!e->settings.pix_fmt)
 		return "ask for --format NV12";
-	return fourcc_for(e->settings.pix_fmt) ? "leave --format out" : "leave --pix-fmt out";
+	return nvenc_fourcc_for(e->settings.pix_fmt) ? "leave --format out" : "leave --pix-fmt out";
 }
 
 /* Between the user's settings and libavcodec's opening. */
@@ -224,9 +152,9 @@ static int prepare(void *data, AVCodecContext *ctx, struct problem *problem)
 {
 	struct nvenc *e = data;
 	uint32_t fourcc = e->format.fourcc;
-	enum AVPixelFormat form = form_of(fourcc);
+	enum AVPixelFormat form = nvenc_form(fourcc);
 	bool is_as_wanted = ctx->pix_fmt == pixel_format_of(fourcc) ||
-			    fourcc_for(e->settings.pix_fmt) == fourcc;
+			    nvenc_fourcc_for(e->settings.pix_fmt) == fourcc;
 	if (form == AV_PIX_FMT_NONE || !is_as_wanted) {
 		char name[8];
 		return problem_set(problem, -EOPNOTSUPP,
