@@ -168,3 +168,29 @@ TEST(with_cfr_a_limit_counts_the_files_frames)
 	CHECK_EQ(run(&t, steps, N(steps)), 0);
 	check_constant_rate(t.path, 50);
 }
+
+/* --max-rate with --queue fifo, each frame at its own time: what is left out is no loss, and a loss is one all the same. */
+TEST(frames_that_a_rate_leaves_out_are_skipped_and_no_gaps)
+{
+	static const struct fake_step steps[] = {
+		{ FAKE_FRAMES, .n = 5 },
+		{ FAKE_PACED, .n = 2 },
+		{ FAKE_FRAMES, .n = 5 },
+		{ FAKE_SKIP, .n = 3 },
+		{ FAKE_FRAMES, .n = 5 },
+		{ FAKE_PACED, .n = 1 },
+		{ FAKE_FRAMES, .n = 5 },
+		{ .kind = FAKE_INTERRUPT },
+	};
+	struct take t;
+	prepare(&t, "a.mkv", 30);
+	t.options.cfr = false;
+	t.options.view.delivery = SLUICE_FIFO;
+	t.options.view.min_interval_ns = 1;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	CHECK_EQ(t.stats.frames, 20);
+	CHECK_EQ(t.stats.skipped, 3);
+	CHECK_EQ(t.stats.dropped, 3);
+	CHECK_EQ(t.stats.n_gaps, 1);
+	CHECK(t.stats.gap[0].from == 13 && t.stats.gap[0].to == 15);
+}

@@ -185,31 +185,6 @@ TEST(missed_frames_are_listed_and_the_list_has_an_end)
 	CHECK_EQ(t.stats.encoding.count, t.stats.frames); /* what follows the list in memory */
 }
 
-/* --max-rate with --queue fifo: what is left out is no loss, and a loss is one all the same. */
-TEST(frames_that_a_rate_leaves_out_are_skipped_and_no_gaps)
-{
-	static const struct fake_step steps[] = {
-		{ FAKE_FRAMES, .n = 5 },
-		{ FAKE_PACED, .n = 2 },
-		{ FAKE_FRAMES, .n = 5 },
-		{ FAKE_SKIP, .n = 3 },
-		{ FAKE_FRAMES, .n = 5 },
-		{ FAKE_PACED, .n = 1 },
-		{ FAKE_FRAMES, .n = 5 },
-		{ .kind = FAKE_INTERRUPT },
-	};
-	struct take t;
-	prepare(&t, "a.mkv");
-	t.options.view.delivery = SLUICE_FIFO;
-	t.options.view.min_interval_ns = 1;
-	CHECK_EQ(run(&t, steps, N(steps)), 0);
-	CHECK_EQ(t.stats.frames, 20);
-	CHECK_EQ(t.stats.skipped, 3);
-	CHECK_EQ(t.stats.dropped, 3);
-	CHECK_EQ(t.stats.n_gaps, 1);
-	CHECK(t.stats.gap[0].from == 13 && t.stats.gap[0].to == 15);
-}
-
 TEST(times_that_go_back_are_put_right)
 {
 	static const struct fake_step steps[] = {
