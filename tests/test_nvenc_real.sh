@@ -25,7 +25,7 @@ declare -A size=([g]=1920x1080 [n]=1280x720) psnr=([g]=40 [n]=0)
 for stream in g n; do
 	encode 0 -c h264_nvenc --queue fifo:32 --stream $stream --frames 120 --verbose "$tmp/$stream.mp4"
 	grep "copied once" "$tmp/out" && fail "frames of $stream are copied"
-	pictures "what comes out is $stream" "$tmp/$stream.mp4" 120 ${size[$stream]} ${psnr[$stream]}
+	pictures "what comes out is $stream" "$tmp/$stream.mp4" 120 "${size[$stream]}" "${psnr[$stream]}"
 	holds "each slot of $stream is registered once" "$registered.* kept=1 "
 done
 encode 0 -c h264_nvenc -o bf=2 --queue fifo:32 --stream g --frames 60 "$tmp/b.mp4"
