@@ -256,6 +256,7 @@ static const struct stream_supply supply = {
 	.wanted = way_on_wanted,
 	.unwanted = way_on_unwanted,
 	.forget = way_on_forget,
+	.is_busy = way_on_is_busy,
 	.attached = on_attached,
 	.returned = on_returned,
 };

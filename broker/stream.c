@@ -362,7 +362,10 @@ static int want(struct view *view)
 	const struct stream *stream = view->stream;
 	if (view_is_wanted(view) || !stream->supply)
 		return 0;
+	/* others may be made for it, and those that nobody wants are freed for them */
+	view->is_in_making = true;
 	int r = stream->supply->wanted(stream->supply_data, view);
+	view->is_in_making = false;
 	if (r == 0)
 		forget_old(view);
 	return r;
@@ -524,18 +527,25 @@ struct view *stream_find_converted(
 void stream_forget_converted(struct view *view)
 {
 	const struct stream *stream = view->stream;
-	if (!view_is_converted(view) || view_is_wanted(view))
+	if (!view_is_converted(view) || view_is_wanted(view) || view->is_in_making)
 		return;
 	if (stream->supply)
 		stream->supply->forget(stream->supply_data, view);
 	free_converted(view);
 }
 
+static bool is_idle(const struct view *view)
+{
+	const struct stream *stream = view->stream;
+	return !view_is_wanted(view) && !view->is_in_making &&
+	       !(stream->supply && stream->supply->is_busy(stream->supply_data, view));
+}
+
 static void make_place(struct stream *stream)
 {
 	struct view *view;
 	list_for_each(view, &stream->converted, link)
-		if (!view_is_wanted(view)) {
+		if (is_idle(view)) {
 			stream_forget_converted(view);
 			return;
 		}

@@ -285,9 +285,10 @@ static int make_from_gpu(struct way *way, const struct video_format *made)
 {
 	struct bridge *b = way->bridge;
 	struct view *view = way->view;
-	struct view *via = stream_find_converted(b->stream, &view->form, MEMORY_OPAQUE_FD);
+	const struct form form = view->form;
+	struct view *via = stream_find_converted(b->stream, &form, MEMORY_OPAQUE_FD);
 	if (!via)
-		via = stream_add_converted(b->stream, &view->form, MEMORY_OPAQUE_FD);
+		via = stream_add_converted(b->stream, &form, MEMORY_OPAQUE_FD);
 	if (!via) {
 		snprintf(view->reason, sizeof(view->reason),
 			"stream \"%s\" has %d converted views already", b->stream->name,
@@ -460,6 +461,13 @@ void way_on_forget(void *data, struct view *view)
 	cancel_readers(b, view);
 	if (way)
 		way_close(way);
+}
+
+bool way_on_is_busy(void *data, const struct view *view)
+{
+	struct bridge *b = data;
+	const struct way *way = way_of(b, view);
+	return (way && way->lane && lane_is_busy(way->lane)) || is_read(b, view);
 }
 
 static void release_mirror(struct bridge *b)

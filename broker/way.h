@@ -82,6 +82,7 @@ void ways_cancel_all_but_native(struct bridge *b);
 int way_on_wanted(void *data, struct view *view);
 void way_on_unwanted(void *data, struct view *view);
 void way_on_forget(void *data, struct view *view);
+bool way_on_is_busy(void *data, const struct view *view);
 
 /* What loop_timer() takes; data is a struct way. */
 void way_on_linger(void *data);
