@@ -212,6 +212,9 @@ void stream_end_views(struct stream *stream, const char *reason)
 		view_end(view, reason);
 	view_end(&stream->native, reason);
 	view_end(&stream->mirror, reason);
+	/* without a supply nobody else has said so */
+	list_for_each(view, &stream->converted, link)
+		view_undepend(view);
 	list_for_each_safe(view, next, &stream->converted, link)
 		stream_forget_converted(view);
 }
