@@ -416,13 +416,14 @@ void view_undepend(struct view *view)
 int view_join(struct view *view, struct subscriber *s, char *text, size_t text_size)
 {
 	unsigned room = room_of(view, view->n_dependents);
-	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > room) {
+	unsigned queue = view->n_slots - POOL_UNRESERVED_MIN; /* what waits there may be revoked */
+	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > queue) {
 		snprintf(text, text_size,
 			"a queue of %u frames needs %u slots and the stream has %u: ask for "
 			"fifo:%u or "
 			"less, or start the broker with --slots %u",
-			s->options.fifo_depth, s->options.fifo_depth + view->n_slots - room,
-			view->n_slots, room, s->options.fifo_depth + view->n_slots - room);
+			s->options.fifo_depth, s->options.fifo_depth + POOL_UNRESERVED_MIN,
+			view->n_slots, queue, s->options.fifo_depth + POOL_UNRESERVED_MIN);
 		return -EBUSY;
 	}
 	if (view->reserved + reserved_of(s) > room) {

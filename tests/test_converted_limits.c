@@ -76,3 +76,62 @@ TEST(the_last_place_is_not_taken_from_the_view_that_is_being_made)
 		peer_close(&peers[i]);
 	mirror_close(&s);
 }
+
+TEST(a_conversion_takes_nothing_from_the_queues_of_others)
+{
+	struct peer small, own;
+	open_scene(MIRROR_UNMAPPED);
+	consume(&small, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	Sluice__Subscribe m = mirror_request(HOST_MEMORY, COMPLETE);
+	m.fifo_depth = RIG_SLOTS - POOL_UNRESERVED_MIN;
+	peer_ready(&own, &s.rig, "consumer");
+	peer_subscribe(&own, &m);
+	peer_expect(&own, SLUICE__PACKET__BODY_GENERATION);
+	peer_close(&own);
+	peer_close(&small);
+	mirror_close(&s);
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
+
+TEST(a_stream_that_is_removed_ends_converted_views_too)
+{
+	struct peer peer;
+	open_scene(MIRROR_UNMAPPED);
+	consume(&peer, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	s.bridge = bridge_destroy(s.bridge);
+	rig_remove_stream(&s.rig, s.stream);
+	peer_expect(&peer, SLUICE__PACKET__BODY_ENDED);
+	CHECK_EQ(peer.packet->ended->code, SLUICE__ERROR_CODE__ERROR_STREAM_GONE);
+	peer_close(&peer);
+	s.gpu = gpu_destroy(s.gpu);
+	rig_finish(&s.rig);
+}
+
+/* As source.c does when the GPU of the stream is lost. */
+static void lose_gpu(void)
+{
+	s.bridge = bridge_destroy(s.bridge);
+	stream_end_views(s.stream, "the GPU is lost");
+	s.gpu = gpu_destroy(s.gpu);
+}
+
+TEST(nothing_of_a_gpu_stream_outlives_its_gpu)
+{
+	struct peer gpu, host, cpu;
+	open_scene(MIRROR_GPU);
+	consume(&gpu, GPU_MEMORY, DRM_FORMAT_NV12, HALF); /* what the next one is read back from */
+	consume(&host, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	consume(&cpu, HOST_MEMORY, DRM_FORMAT_YUYV, HALF);
+	lose_gpu();
+	struct peer *peers[] = { &gpu, &host, &cpu };
+	for (unsigned i = 0; i < 3; i++) {
+		peer_expect(peers[i], SLUICE__PACKET__BODY_ENDED);
+		CHECK_STR(peers[i]->packet->ended->text, "the GPU is lost");
+		peer_close(peers[i]);
+	}
+	CHECK_EQ(s.stream->n_converted, 0);
+	rig_remove_stream(&s.rig, s.stream);
+	CHECK_EQ(s.rig.catalog.gpu_budget.used_bytes + s.rig.catalog.budget.used_bytes, 0);
+	rig_finish(&s.rig);
+}
