@@ -140,19 +140,40 @@ static void refresh(struct bridge *b, struct way *way)
 	/* whichever way between those two: without it there is no mirror */
 	struct way *blamed = view_is_converted(way->view) ? way : &b->way[WAY_MIRROR];
 	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
-		!way_may_read(b, from, lane_next(way->lane, from)))
+		!way_may_read(way, from, lane_next(way->lane, from)))
 		return;
 	if (lane_take_from(way->lane, from) < 0)
 		fail_view(b, blamed, gpu_error(b->gpu));
+	if (lane_is_busy(way->lane))
+		way->turn = ++b->turns;
+}
+
+/* The one that began longest ago is first: where there is room for few at a time, each has its turn. */
+static void refresh_converted(struct bridge *b)
+{
+	struct way *order[WAYS_MAX], *way;
+	unsigned n = 0;
+	ways_for_each(way, b)
+	{
+		unsigned i = n;
+		if (!view_is_converted(way->view))
+			continue;
+		for (; i > 0 && order[i - 1]->turn > way->turn; i--)
+			order[i] = order[i - 1];
+		order[i] = way;
+		n++;
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (order[i]->view && order[i]->lane) /* one that failed may have ended others */
+			refresh(b, order[i]);
 }
 
 static void refresh_all(struct bridge *b)
 {
-	struct way *way;
 	if (b->way[WAY_MIRROR].lane)
 		refresh(b, &b->way[WAY_MIRROR]);
 	refresh(b, &b->way[WAY_NATIVE]);
-	ways_for_each(way, b) if (view_is_converted(way->view)) refresh(b, way);
+	refresh_converted(b);
 }
 
 static void fail_converted(struct bridge *b, struct way *way, int result)

@@ -13,6 +13,8 @@
 
 enum { STEPS_MAX = 2 };
 
+static const uint64_t slow_ns = 50 * NS_PER_MS;
+
 enum step { STEP_CPU, STEP_GPU };
 
 /* What the worker thread is given: it touches nothing else. */
@@ -52,6 +54,7 @@ struct lane {
 	struct cpu_job cpu;
 	struct gpu_copy copy;
 	struct gpu_convert convert;
+	uint64_t took_ns;  /* the last picture of another view */
 	bool is_converted; /* by the GPU: convert counts, not copy */
 	gpu_job gpu_job;
 };
@@ -59,7 +62,24 @@ struct lane {
 #ifdef SLUICE_FAULTS
 #include <unistd.h>
 
-unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
+unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms, lane_fault_slow_scale_bytes;
+atomic_uint lane_fault_hold_scale_bytes;
+
+static bool is_held(const struct cpu_job *job)
+{
+	unsigned bytes = lane_fault_hold_scale_bytes;
+	return job->scaler && bytes && job->format.size_bytes >= bytes;
+}
+
+static void be_slow(const struct cpu_job *job)
+{
+	while (is_held(job))
+		usleep(1000);
+	if (!job->scaler)
+		usleep(lane_fault_slow_ms * 1000);
+	else if (job->format.size_bytes >= lane_fault_slow_scale_bytes)
+		usleep(lane_fault_slow_scale_ms * 1000);
+}
 #endif
 
 static void on_cpu_done(void *data, int result);
@@ -115,6 +135,11 @@ const struct capture_buffer *lane_buffer(const struct lane *lane)
 bool lane_was_on_gpu(const struct lane *lane)
 {
 	return lane->step[lane->at] == STEP_GPU;
+}
+
+bool lane_is_slow(const struct lane *lane)
+{
+	return lane->took_ns > slow_ns;
 }
 
 const char *lane_way(const struct lane *lane)
@@ -175,6 +200,8 @@ static struct capture_buffer *abandon(struct lane *lane)
 static struct capture_buffer *publish(struct lane *lane)
 {
 	lane->info.copied_ns = clock_ns();
+	if (lane->from)
+		lane->took_ns = lane->info.copied_ns - lane->info.begun_ns;
 	view_publish(lane->view, lane->slot, lane->seq, &lane->info);
 	if (lane->buffer)
 		lane->buffer->published = true;
@@ -222,7 +249,7 @@ static int run_cpu(void *data)
 	else
 		memcpy(job->to, job->from, job->format.size_bytes);
 #ifdef SLUICE_FAULTS
-	usleep((job->scaler ? lane_fault_slow_scale_ms : lane_fault_slow_ms) * 1000);
+	be_slow(job);
 #endif
 	return r;
 }

@@ -20,6 +20,10 @@
 #include "broker/capture/capture.h"
 #include "broker/stream.h"
 
+#ifdef SLUICE_FAULTS
+#include <stdatomic.h>
+#endif
+
 struct lane;
 
 struct lane_listener {
@@ -96,6 +100,9 @@ void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mappin
  */
 struct capture_buffer *lane_set_gpu(struct lane *lane, struct gpu *gpu);
 
+/* Did the last picture of another view take so long that others should not have to wait for the next? */
+bool lane_is_slow(const struct lane *lane);
+
 /* How pictures come into the view, as a sentence: "uploaded from ... without a CPU copy". */
 const char *lane_way(const struct lane *lane);
 
@@ -103,6 +110,10 @@ DEFINE_CLEANUP(struct lane *, lane_destroy);
 
 #ifdef SLUICE_FAULTS
 /* Test: wait this long after a slot was written before it is published, in ms; after a conversion by the CPU
- * that long. */
-extern unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
+ * that long, if the picture has as many bytes as this at least. */
+extern unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms, lane_fault_slow_scale_bytes;
+
+/* Test: a conversion by the CPU into as many bytes or more does not end until this is 0 again, which it is
+ * mostly. */
+extern atomic_uint lane_fault_hold_scale_bytes;
 #endif

@@ -348,7 +348,7 @@ static unsigned reserved_of(const struct subscriber *s)
 static unsigned room_of(struct view *view, unsigned n_dependents)
 {
 	unsigned n_read = n_dependents + (!view_is_converted(view) && other(view) ? 1 : 0);
-	unsigned kept = POOL_UNRESERVED_MIN + (n_read < VIEW_READ_MAX ? n_read : VIEW_READ_MAX);
+	unsigned kept = POOL_UNRESERVED_MIN + (n_read < VIEW_READ_MIN ? n_read : VIEW_READ_MIN);
 	return view->n_slots > kept ? view->n_slots - kept : 0;
 }
 

@@ -14,7 +14,8 @@ enum {
 	STREAM_TEXT_MAX = 512,
 	STREAM_SOURCE_MAX = 256,
 	STREAM_CONVERTED_MAX = 8, /* converted views */
-	VIEW_READ_MAX = 2,        /* slots of a view that others are made of at one time */
+	VIEW_READ_MIN =
+		2, /* slots of a view that others can be made of at one time, whatever is reserved */
 };
 
 enum stream_state {

@@ -121,7 +121,8 @@ void way_set_reason(struct bridge *b, struct view *view, const char *reason)
 		view->id, is_host(view) ? "host" : "GPU", reason);
 }
 
-bool way_may_read(struct bridge *b, const struct view *from, const struct slot *next)
+/* Slots of the view that are read for other views, without this one. */
+static unsigned count_read(struct bridge *b, const struct view *from, const struct slot *without)
 {
 	const struct slot *read[WAYS_MAX];
 	struct way *way;
@@ -130,15 +131,36 @@ bool way_may_read(struct bridge *b, const struct view *from, const struct slot *
 	{
 		const struct slot *slot =
 			lane_source(way->lane) == from ? lane_reads(way->lane) : NULL;
-		if (slot && slot == next)
-			return true;
 		unsigned i = 0;
 		while (i < n && read[i] != slot)
 			i++;
-		if (slot && i == n)
+		if (slot && slot != without && i == n)
 			read[n++] = slot;
 	}
-	return n < VIEW_READ_MAX;
+	return n;
+}
+
+/* What the writer and reserved holds leave of the slots; admission sees to the least. */
+static unsigned readable(const struct view *from)
+{
+	unsigned kept = POOL_UNRESERVED_MIN + from->reserved;
+	unsigned left = from->n_slots > kept ? from->n_slots - kept : 0;
+	return left > VIEW_READ_MIN ? left : VIEW_READ_MIN;
+}
+
+/*
+ * The mirror is the stream itself for half of its clients, and is never shut out by conversions. Of those
+ * one that has just taken long leaves one slot for the fast ones.
+ */
+bool way_may_read(struct way *way, const struct view *from, const struct slot *next)
+{
+	struct bridge *b = way->bridge;
+	if (!view_is_converted(way->view))
+		return true;
+	unsigned spare = lane_is_slow(way->lane) ? 1 : 0;
+	unsigned n = count_read(b, from, next);
+	bool is_read_already = n < count_read(b, from, NULL);
+	return is_read_already || n + spare < readable(from);
 }
 
 static bool is_read(struct bridge *b, const struct view *view)

@@ -92,6 +92,90 @@ TEST(a_conversion_takes_nothing_from_the_queues_of_others)
 	mirror_close(&s);
 }
 
+/* --- Slow ones and fast ones ------------------------------------------------------------------ */
+
+enum { SLOW_MS = 100 /* more than what counts as slow */ };
+
+static unsigned bytes_of(const struct peer *peer)
+{
+	return (unsigned)view_of(peer)->generation->format.size_bytes;
+}
+
+static void feed_and_take(struct peer *peer, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		take(peer, mirror_feed(&s));
+}
+
+TEST(conversions_that_do_not_end_shut_out_no_other_view)
+{
+	struct peer slow[2], small, gpu;
+	open_scene(MIRROR_UNMAPPED);
+	/* each begins with another frame, and keeps its slot */
+	for (unsigned i = 0; i < 2; i++) {
+		mirror_feed(&s);
+		consume(&slow[i], HOST_MEMORY, DRM_FORMAT_NV12, SIDE + 2 * i);
+		lane_fault_hold_scale_bytes = bytes_of(&slow[0]);
+	}
+	consume(&small, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	mirror_consume_gpu(&s, &gpu, COMPLETE);
+	mirror_await_frame(&s, &small, s.stream->next_seq - 1);
+	peer_release_last(&small);
+	feed_and_take(&small, 3);
+	CHECK(s.stream->mirror.counts.published >= 3);
+	CHECK_EQ(view_of(&slow[1])->counts.published, 0);
+	lane_fault_hold_scale_bytes = 0;
+	mirror_await_frame(&s, &slow[1], 2);
+	for (unsigned i = 0; i < 2; i++)
+		peer_close(&slow[i]);
+	peer_close(&small);
+	peer_close(&gpu);
+	mirror_close(&s);
+}
+
+static struct peer *middle;
+
+static bool has_two(struct mirror_scene *scene)
+{
+	(void)scene;
+	return view_of(middle)->counts.published == 2;
+}
+
+TEST(of_few_slots_one_is_left_for_those_that_are_fast)
+{
+	struct peer holder, big, mid, small;
+	open_scene(MIRROR_UNMAPPED);
+	Sluice__Subscribe m = mirror_request(HOST_MEMORY, COMPLETE);
+	m.delivery = SLUICE__DELIVERY__DELIVERY_MAILBOX;
+	m.reserved_holds = RIG_SLOTS - POOL_UNRESERVED_MIN - VIEW_READ_MIN;
+	peer_ready(&holder, &s.rig, "holder");
+	peer_subscribe(&holder, &m);
+	peer_expect(&holder, SLUICE__PACKET__BODY_GENERATION);
+	peer_bound(&holder, 0, "");
+	consume(&big, HOST_MEMORY, DRM_FORMAT_NV12, 2 * SIDE);
+	consume(&mid, HOST_MEMORY, DRM_FORMAT_NV12, SIDE);
+	consume(&small, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	middle = &mid;
+	lane_fault_slow_scale_bytes = bytes_of(&mid);
+	lane_fault_slow_scale_ms = SLOW_MS;
+	feed_and_take(&small, 1);
+	mirror_await_frame(&s, &mid, 1);
+	mirror_await_frame(&s, &big, 1);
+	lane_fault_hold_scale_bytes = bytes_of(&big);
+	feed_and_take(&small, 1);
+	mirror_run_until(&s, has_two);
+	feed_and_take(&small, 3);
+	CHECK_EQ(view_of(&mid)->counts.published, 2);
+	lane_fault_hold_scale_bytes = 0;
+	mirror_await_frame(&s, &big, 2);
+	lane_fault_slow_scale_ms = lane_fault_slow_scale_bytes = 0;
+	peer_close(&holder);
+	peer_close(&big);
+	peer_close(&mid);
+	peer_close(&small);
+	mirror_close(&s);
+}
+
 /* --- The end ---------------------------------------------------------------------------------- */
 
 TEST(a_stream_that_is_removed_ends_converted_views_too)
