@@ -538,21 +538,31 @@ void stream_forget_converted(struct view *view)
 	free_converted(view);
 }
 
-static bool is_idle(const struct view *view)
+bool stream_forget_idle(struct view *view)
 {
 	const struct stream *stream = view->stream;
-	return !view_is_wanted(view) && !view->is_in_making &&
-	       !(stream->supply && stream->supply->is_busy(stream->supply_data, view));
+	if (!view_is_converted(view) || view_is_wanted(view) || view->is_in_making ||
+		(stream->supply && stream->supply->is_busy(stream->supply_data, view)))
+		return false;
+	stream_forget_converted(view);
+	return true;
+}
+
+bool stream_forget_all_idle(struct stream *stream)
+{
+	struct view *view, *next;
+	bool any = false;
+	list_for_each_safe(view, next, &stream->converted, link)
+		any |= stream_forget_idle(view);
+	return any;
 }
 
 static void make_place(struct stream *stream)
 {
 	struct view *view;
 	list_for_each(view, &stream->converted, link)
-		if (is_idle(view)) {
-			stream_forget_converted(view);
+		if (stream_forget_idle(view))
 			return;
-		}
 }
 
 struct view *stream_add_converted(

@@ -153,6 +153,12 @@ struct view *stream_add_converted(
 /* It goes, unless it is wanted or about to be. Takes views that are not converted, which stay. */
 void stream_forget_converted(struct view *view);
 
+/* The same, unless it is busy: then nothing happens. True: it went. */
+bool stream_forget_idle(struct view *view);
+
+/* ..., of all of them. True: some went, and their memory is free. */
+bool stream_forget_all_idle(struct stream *stream);
+
 /**
  * A converted view is to be made from this one, which is wanted for that. It had nothing.
  *

@@ -199,6 +199,8 @@ int way_configure(struct bridge *b, struct view *view, const struct video_format
 	if (view->generation && format_equal(&view->generation->format, format))
 		return 0;
 	int r = view_configure(view, format);
+	if (r == -EDQUOT && stream_forget_all_idle(b->stream))
+		r = view_configure(view, format);
 	if (r < 0)
 		log_error("stream=%s view=%u %s", b->stream->name, view->id, view->reason);
 	else
@@ -297,8 +299,10 @@ static int make_from(struct way *way, struct view *from, const struct video_form
 	if (r < 0)
 		return r;
 	r = configure(way, made);
-	if (r < 0)
-		view_undepend(way->view);
+	if (r == 0)
+		return 0;
+	view_undepend(way->view);
+	stream_forget_idle(from); /* it may have been made for this alone */
 	return r;
 }
 
@@ -489,7 +493,7 @@ bool way_on_is_busy(void *data, const struct view *view)
 {
 	struct bridge *b = data;
 	const struct way *way = way_of(b, view);
-	return (way && way->lane && lane_is_busy(way->lane)) || is_read(b, view);
+	return (way && way->lane && lane_source(way->lane)) || is_read(b, view);
 }
 
 static void release_mirror(struct bridge *b)

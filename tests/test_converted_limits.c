@@ -92,6 +92,64 @@ TEST(a_conversion_takes_nothing_from_the_queues_of_others)
 	mirror_close(&s);
 }
 
+/* --- Memory ----------------------------------------------------------------------------------- */
+
+TEST(what_is_too_much_for_a_user_is_not_made)
+{
+	struct peer peer;
+	open_scene(MIRROR_GPU);
+	uint64_t host = s.rig.catalog.budget.used_bytes, gpu = s.rig.catalog.gpu_budget.used_bytes;
+	s.rig.limits.bytes_per_user = 2 << 20;
+	rig_configure(&s.rig);
+	peer_ready(&peer, &s.rig, "consumer");
+	for (uint32_t side = 2048; side < 2054; side += 2) {
+		Sluice__Subscribe m = request_of(HOST_MEMORY, DRM_FORMAT_NV12, side);
+		peer_ask(&peer, &m);
+		peer_expect_error(
+			&peer, m.request, SLUICE__ERROR_CODE__ERROR_LIMIT, "memory-per-user");
+	}
+	CHECK_EQ(s.stream->n_converted, 0);
+	CHECK_EQ(s.rig.catalog.budget.used_bytes, host);
+	CHECK_EQ(s.rig.catalog.gpu_budget.used_bytes, gpu);
+	peer_close(&peer);
+	mirror_close(&s);
+}
+
+TEST(what_was_made_for_a_view_that_there_is_no_memory_for_is_freed)
+{
+	struct peer peer;
+	Sluice__Subscribe m = request_of(HOST_MEMORY, DRM_FORMAT_NV12, SIDE);
+	open_scene(MIRROR_GPU);
+	uint64_t gpu = s.rig.catalog.gpu_budget.used_bytes;
+	s.rig.catalog.budget.limit_bytes = s.rig.catalog.budget.used_bytes;
+	peer_ready(&peer, &s.rig, "consumer");
+	peer_ask(&peer, &m);
+	peer_expect_error(&peer, m.request, SLUICE__ERROR_CODE__ERROR_NO_VIEW, "no memory for ");
+	CHECK_EQ(s.rig.catalog.gpu_budget.used_bytes, gpu);
+	peer_close(&peer);
+	mirror_close(&s);
+}
+
+TEST(memory_of_a_view_that_nobody_wants_is_there_for_others)
+{
+	struct peer peer;
+	struct memory_budget *budget = &s.rig.catalog.budget;
+	open_scene(MIRROR_UNMAPPED);
+	consume(&peer, HOST_MEMORY, DRM_FORMAT_NV12, 2 * SIDE);
+	budget->limit_bytes = budget->used_bytes;
+	peer_close(&peer);
+	CHECK_EQ(budget->used_bytes, budget->limit_bytes); /* it lingers */
+	consume(&peer, HOST_MEMORY, DRM_FORMAT_NV12, SIDE);
+	CHECK_EQ(s.stream->n_converted, 1);
+	peer_close(&peer);
+	/* for the stream itself, too */
+	budget->limit_bytes = budget->used_bytes;
+	mirror_resize(&s, SIDE + 2, SIDE + 2);
+	CHECK(s.stream->native.generation != NULL);
+	CHECK_EQ(s.stream->n_converted, 0);
+	mirror_close(&s);
+}
+
 /* --- Slow ones and fast ones ------------------------------------------------------------------ */
 
 enum { SLOW_MS = 100 /* more than what counts as slow */ };
