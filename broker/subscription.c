@@ -440,7 +440,7 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 	if (!code)
 		code = request_options(request, &options, text, text_size);
 	if (!code)
-		code = request_converted(&form, &view, text, text_size);
+		code = request_converted(client, &form, &view, text, text_size);
 	if (code)
 		return code;
 	struct subscription *s = NULL;

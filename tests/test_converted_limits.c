@@ -3,8 +3,10 @@
 
 #include <drm_fourcc.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "broker/lane.h"
+#include "broker/request.h"
 #include "broker/subscription.h"
 #include "common/clock.h"
 
@@ -73,6 +75,30 @@ TEST(the_last_place_is_not_taken_from_the_view_that_is_being_made)
 	for (unsigned i = 0; i < 5; i++)
 		take(&peers[i], number);
 	for (unsigned i = 0; i < 5; i++)
+		peer_close(&peers[i]);
+	mirror_close(&s);
+}
+
+TEST(another_user_has_half_of_the_places)
+{
+	struct peer peers[REQUEST_VIEWS_PER_USER], more;
+	open_scene(MIRROR_UNMAPPED);
+	s.rig.server->own_uid = getuid() + 1;
+	s.rig.access.n_rules = 1;
+	s.rig.access.rule[0] = (struct access_rule){ false, getuid(), ROLE_ALL };
+	rig_configure(&s.rig);
+	for (uint32_t i = 0; i < REQUEST_VIEWS_PER_USER; i++)
+		consume(&peers[i], HOST_MEMORY, DRM_FORMAT_NV12, HALF + 2 * i);
+	/* one that it has already is no other one */
+	consume(&more, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	Sluice__Subscribe m = request_of(HOST_MEMORY, DRM_FORMAT_NV12, SIDE);
+	peer_ask(&more, &m);
+	peer_expect_error(&more, m.request, SLUICE__ERROR_CODE__ERROR_LIMIT, "have 4 converted");
+	CHECK_EQ(s.stream->n_converted, REQUEST_VIEWS_PER_USER);
+	s.rig.server->own_uid = getuid();
+	peer_subscribe(&more, &m);
+	peer_close(&more);
+	for (unsigned i = 0; i < REQUEST_VIEWS_PER_USER; i++)
 		peer_close(&peers[i]);
 	mirror_close(&s);
 }
