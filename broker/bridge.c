@@ -64,7 +64,9 @@ static struct way *way_for_capture(struct bridge *b)
 /* Of the stream's own view nothing is left to be made of, either. */
 static void give_up(struct bridge *b, const char *reason)
 {
+	struct way *way;
 	ways_cancel_all_but_native(b);
+	ways_for_each(way, b) lane_forget_memory(way->lane);
 	stream_give_up(b->stream, reason);
 }
 

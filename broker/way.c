@@ -379,8 +379,10 @@ void way_end(struct bridge *b, struct view *view, const char *reason)
 	struct way *way = way_of(b, view);
 	struct view *dependent;
 	cancel_readers(b, view);
-	if (way && way->lane)
+	if (way && way->lane) {
 		cancel(way);
+		lane_forget_memory(way->lane);
+	}
 	view_end(view, reason);
 	list_for_each(dependent, &b->stream->converted, link)
 		if (dependent->from == view)
