@@ -8,6 +8,8 @@
 #include "broker/way.h"
 #include "common/clock.h"
 
+static const uint64_t again_after_ns = 5 * NS_PER_MS;
+
 static struct lane *native_lane(const struct bridge *b)
 {
 	return b->way[WAY_NATIVE].lane;
@@ -61,6 +63,29 @@ static struct way *way_for_capture(struct bridge *b)
 	return direct ? mirror : native;
 }
 
+/* One timer for all: for what is due first. What is due already was tried, and nobody wants it now. */
+static void arm_retry(struct bridge *b)
+{
+	uint64_t now = clock_ns(), next = b->again_ns ? b->again_ns : UINT64_MAX;
+	for (unsigned i = 0; i < WAYS_MAX; i++) {
+		const struct backoff *backoff = &b->way[i].backoff;
+		bool is_pending = b->way[i].view && backoff->failures > 0 &&
+				  !backoff_is_latched(backoff) && backoff->retry_ns > now;
+		if (is_pending && backoff->retry_ns < next)
+			next = backoff->retry_ns;
+	}
+	if (next != UINT64_MAX)
+		watch_arm(b->retry, next > now ? next - now : 0);
+}
+
+/* It was no failure, and may have passed by then, though no lane's end tells. */
+static void try_again(struct bridge *b)
+{
+	if (!b->again_ns)
+		b->again_ns = clock_ns() + again_after_ns;
+	arm_retry(b);
+}
+
 /* Of the stream's own view nothing is left to be made of, either. */
 static void give_up(struct bridge *b, const char *reason)
 {
@@ -86,7 +111,7 @@ static void fail_view(struct bridge *b, struct way *way, const char *why)
 	log_warning("stream=%s view=%u %s", b->stream->name, view->id, reason);
 	snprintf(view->reason, sizeof(view->reason), "%s", reason);
 	if (!is_over)
-		watch_arm(b->retry, backoff->retry_ns - now);
+		arm_retry(b);
 	else if (way == &b->way[WAY_NATIVE])
 		give_up(b, reason);
 	else
@@ -107,6 +132,12 @@ static void begin(struct bridge *b, struct way *way, struct capture_buffer *buff
 		way_set_reason(b, &b->stream->native, resting);
 	if (r == 0)
 		return;
+	if (r == -EBUSY) {
+		/* converted views must not cost the stream its frames */
+		b->waiting = buffer;
+		try_again(b);
+		return;
+	}
 	give_back(b, buffer);
 	if (r < 0)
 		fail_on_gpu(b, way);
@@ -144,7 +175,10 @@ static void refresh(struct bridge *b, struct way *way)
 	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
 		!way_may_read(way, from, lane_next(way->lane, from)))
 		return;
-	if (lane_take_from(way->lane, from) < 0)
+	int r = lane_take_from(way->lane, from);
+	if (r == POOL_FULL || r == -EBUSY)
+		try_again(b);
+	else if (r < 0)
 		fail_view(b, blamed, gpu_error(b->gpu));
 	if (lane_is_busy(way->lane))
 		way->turn = ++b->turns;
@@ -190,7 +224,9 @@ static void fail_converted(struct bridge *b, struct way *way, int result)
 
 static void fail(struct bridge *b, struct way *way, int result)
 {
-	if (result == -ECANCELED || (b->gpu && gpu_is_lost(b->gpu)))
+	if (result == -EBUSY)
+		try_again(b);
+	if (result == -EBUSY || result == -ECANCELED || (b->gpu && gpu_is_lost(b->gpu)))
 		return;
 	if (view_is_converted(way->view))
 		fail_converted(b, way, result);
@@ -325,7 +361,9 @@ static void apply_format(struct bridge *b)
 	const struct view *native = &b->stream->native;
 	cancel_all(b);
 	bool is_same = native->generation && format_equal(&native->generation->format, &b->format);
-	if (!is_same)
+	if (is_same)
+		refresh_all(b); /* what was cancelled is made anew */
+	else
 		renew_views(b);
 	if (native->generation)
 		stream_set_state(b->stream, STREAM_LIVE, "");
@@ -347,10 +385,15 @@ static void on_format(void *data, const struct video_format *format)
 static void on_retry(void *data)
 {
 	struct bridge *b = data;
-	if (!b->stream->native.generation)
+	const struct backoff *native = &b->way[WAY_NATIVE].backoff;
+	uint64_t now = clock_ns();
+	if (b->again_ns <= now)
+		b->again_ns = 0;
+	if (!b->stream->native.generation && native->failures > 0 && backoff_allows(native, now))
 		apply_format(b);
 	refresh_all(b);
 	begin_waiting(b);
+	arm_retry(b);
 }
 
 static void on_buffer(void *data, struct capture_buffer *buffer)

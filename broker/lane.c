@@ -515,7 +515,7 @@ static int begin(struct lane *lane, int planned)
 	if (r == 0)
 		return 0;
 	(void)abandon(lane);
-	return r == -EBUSY ? POOL_FULL : r;
+	return r;
 }
 
 static void clear_plan(struct lane *lane)

@@ -28,7 +28,7 @@ struct lane;
 
 struct lane_listener {
 	/* The picture is published, or could not be (negative: -ESTALE: its memory is gone; -ENODEV: the
-	 * GPU is lost). The lane is idle. buffer is NULL if it came from another view. */
+	 * GPU is lost; -EBUSY: it has too much to do just now). The lane is idle. buffer is NULL if it came from another view. */
 	void (*done)(void *data, struct lane *lane, struct capture_buffer *buffer, int result);
 };
 
@@ -57,7 +57,8 @@ bool lane_was_on_gpu(const struct lane *lane);
  *
  * buffer  [borrow] until done, or lane_cancel() returns
  *
- * 0; POOL_FULL: no slot was free, or the GPU has too much to do; negative errno: the GPU failed.
+ * 0; POOL_FULL: no slot was free; -EBUSY: the GPU has too much to do just now; another negative errno: the
+ * GPU failed.
  * Unless it is 0 done is not called.
  */
 int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
@@ -81,7 +82,8 @@ const struct view *lane_source(const struct lane *lane);
 
 /**
  * Stop: when this returns nobody reads the buffer, and the slot is abandoned, or published if it was
- * announced already. Blocks for the rest of a running copy. done is not called.
+ * announced already. Blocks for the rest of a running copy or conversion, which by the CPU may be as long as
+ * the greatest picture takes: so not for what can wait until the lane is idle. done is not called.
  *
  * The buffer that is free now, NULL: there was none.
  */

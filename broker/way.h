@@ -34,6 +34,8 @@ struct bridge {
 	struct way way[WAYS_MAX];
 	uint64_t turns;
 	struct watch *retry;
+	uint64_t
+		again_ns; /* what found no slot, or a GPU with too much to do, is due again; 0: nothing is */
 	struct video_format format;     /* of the pictures; fourcc 0: not known yet */
 	struct capture_buffer *waiting; /* came while its lane was busy: the newest one */
 	bool is_stopping;

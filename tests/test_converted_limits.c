@@ -2,6 +2,7 @@
 #include "tests/mirror_scene.h"
 
 #include <drm_fourcc.h>
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,11 +51,16 @@ static void consume(struct peer *peer, Sluice__Memory memory, uint32_t fourcc, u
 	peer_bound(peer, 0, "");
 }
 
-static void take(struct peer *peer, uint32_t number)
+static void take_as(struct peer *peer, uint64_t seq, uint32_t number)
 {
-	mirror_await_frame(&s, peer, s.stream->next_seq - 1);
+	mirror_await_frame(&s, peer, seq);
 	mirror_check_picture(&s, view_of(peer), peer->packet->frame->slot, number);
 	peer_release_last(peer);
+}
+
+static void take(struct peer *peer, uint32_t number)
+{
+	take_as(peer, s.stream->next_seq - 1, number);
 }
 
 /* --- Places ----------------------------------------------------------------------------------- */
@@ -258,6 +264,50 @@ TEST(of_few_slots_one_is_left_for_those_that_are_fast)
 	peer_close(&big);
 	peer_close(&mid);
 	peer_close(&small);
+	mirror_close(&s);
+}
+
+/* --- A GPU with too much to do -------------------------------------------------------------------- */
+
+static void fill_gpu(void)
+{
+	struct video_format format;
+	struct gpu_buffer *from, *to;
+	CHECK_EQ(format_layout(DRM_FORMAT_XRGB8888, 16, 16, &format), 0);
+	CHECK_EQ(gpu_buffer_create(s.gpu, GPU_STAGING, format.size_bytes, &from), 0);
+	CHECK_EQ(gpu_buffer_create(s.gpu, GPU_STAGING, format.size_bytes, &to), 0);
+	struct gpu_copy copy = {
+		.from = gpu_picture_of(from, &format),
+		.to = gpu_picture_of(to, &format),
+	};
+	struct gpu_work work = { .format = &format, .copy = &copy };
+	int r = 0;
+	mirror_hold_work();
+	while (r == 0)
+		r = gpu_submit(s.gpu, &work, NULL, NULL);
+	CHECK_EQ(r, -EBUSY);
+	gpu_buffer_destroy(from);
+	gpu_buffer_destroy(to);
+}
+
+TEST(a_picture_that_finds_the_gpu_full_is_not_lost)
+{
+	struct peer own, made;
+	open_scene(MIRROR_GPU);
+	mirror_consume_gpu(&s, &own, COMPLETE);
+	consume(&made, HOST_MEMORY, DRM_FORMAT_NV12, HALF);
+	uint32_t number = mirror_feed(&s);
+	take(&own, number);
+	take(&made, number);
+	fill_gpu();
+	number = mirror_offer(&s);
+	mirror_run_ms(&s, MIRROR_QUIET_MS);
+	peer_expect_nothing(&own);
+	mirror_let_work_end();
+	take_as(&own, 2, number);
+	take_as(&made, 2, number);
+	peer_close(&own);
+	peer_close(&made);
 	mirror_close(&s);
 }
 
