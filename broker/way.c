@@ -514,7 +514,7 @@ void way_on_linger(void *data)
 	bool is_mirror = view == &b->stream->mirror;
 	if (view_is_wanted(view) || (is_mirror && (!view->generation || !way->lane)))
 		return;
-	if (is_read(b, view) || (is_mirror && lane_is_busy(b->way[WAY_NATIVE].lane))) {
+	if (way_on_is_busy(b, view) || (is_mirror && lane_is_busy(b->way[WAY_NATIVE].lane))) {
 		watch_arm(way->linger, linger_again_ns);
 		return;
 	}
