@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/backlog.h"
+#include "broker/cpu_job.h"
 #include "broker/imports.h"
 #include "broker/scale.h"
 #include "common/clock.h"
@@ -16,17 +17,6 @@ enum { STEPS_MAX = 2 };
 static const uint64_t slow_ns = 50 * NS_PER_MS;
 
 enum step { STEP_CPU, STEP_GPU };
-
-/* What the worker thread is given: it touches nothing else. */
-struct cpu_job {
-	struct capture_buffer *buffer; /* to be read; NULL: copy from `from` */
-	const uint8_t *from;
-	uint8_t *to;
-	struct video_format format;
-	uint64_t seq;
-	struct scaler **scaler; /* convert from from_format; NULL: it is the same */
-	struct video_format from_format;
-};
 
 struct lane {
 	struct view *view;
@@ -58,29 +48,6 @@ struct lane {
 	bool is_converted; /* by the GPU: convert counts, not copy */
 	gpu_job gpu_job;
 };
-
-#ifdef SLUICE_FAULTS
-#include <unistd.h>
-
-unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms, lane_fault_slow_scale_bytes;
-atomic_uint lane_fault_hold_scale_bytes;
-
-static bool is_held(const struct cpu_job *job)
-{
-	unsigned bytes = lane_fault_hold_scale_bytes;
-	return job->scaler && bytes && job->format.size_bytes >= bytes;
-}
-
-static void be_slow(const struct cpu_job *job)
-{
-	while (is_held(job))
-		usleep(1000);
-	if (!job->scaler)
-		usleep(lane_fault_slow_ms * 1000);
-	else if (job->format.size_bytes >= lane_fault_slow_scale_bytes)
-		usleep(lane_fault_slow_scale_ms * 1000);
-}
-#endif
 
 static void on_cpu_done(void *data, int result);
 
@@ -227,33 +194,6 @@ static void next_step(struct lane *lane, int result)
 		finish(lane, result);
 }
 
-static int convert(struct cpu_job *job)
-{
-	struct scaler **scaler = job->scaler;
-	int r = 0;
-	if (*scaler && !scaler_fits(*scaler, &job->from_format, &job->format))
-		*scaler = scaler_destroy(*scaler);
-	if (!*scaler)
-		r = scaler_create(scaler, &job->from_format, &job->format);
-	return r < 0 ? r : scaler_run(*scaler, job->from, job->to);
-}
-
-static int run_cpu(void *data)
-{
-	struct cpu_job *job = data;
-	int r = 0;
-	if (job->buffer)
-		r = job->buffer->read(job->buffer, job->to, &job->format, job->seq);
-	else if (job->scaler)
-		r = convert(job);
-	else
-		memcpy(job->to, job->from, job->format.size_bytes);
-#ifdef SLUICE_FAULTS
-	be_slow(job);
-#endif
-	return r;
-}
-
 static void on_cpu_done(void *data, int result)
 {
 	struct lane *lane = data;
@@ -265,7 +205,7 @@ static void on_cpu_done(void *data, int result)
 
 static int run_cpu_step(struct lane *lane)
 {
-	worker_post(lane->worker, run_cpu, &lane->cpu);
+	worker_post(lane->worker, cpu_job_run, &lane->cpu);
 	return 0;
 }
 

@@ -20,10 +20,6 @@
 #include "broker/capture/capture.h"
 #include "broker/stream.h"
 
-#ifdef SLUICE_FAULTS
-#include <stdatomic.h>
-#endif
-
 struct lane;
 
 struct lane_listener {
@@ -109,13 +105,3 @@ bool lane_is_slow(const struct lane *lane);
 const char *lane_way(const struct lane *lane);
 
 DEFINE_CLEANUP(struct lane *, lane_destroy);
-
-#ifdef SLUICE_FAULTS
-/* Test: wait this long after a slot was written before it is published, in ms; after a conversion by the CPU
- * that long, if the picture has as many bytes as this at least. */
-extern unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms, lane_fault_slow_scale_bytes;
-
-/* Test: a conversion by the CPU into as many bytes or more does not end until this is 0 again, which it is
- * mostly. */
-extern atomic_uint lane_fault_hold_scale_bytes;
-#endif

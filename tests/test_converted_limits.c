@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/lane.h"
+#include "broker/cpu_job.h"
 #include "broker/request.h"
 #include "broker/subscription.h"
 #include "common/clock.h"
