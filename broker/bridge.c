@@ -8,6 +8,8 @@
 #include "broker/way.h"
 #include "common/clock.h"
 
+static const uint64_t again_after_ns = 5 * NS_PER_MS;
+
 static struct lane *native_lane(const struct bridge *b)
 {
 	return b->way[WAY_NATIVE].lane;
@@ -61,10 +63,35 @@ static struct way *way_for_capture(struct bridge *b)
 	return direct ? mirror : native;
 }
 
+/* One timer for all: for what is due first. What is due already was tried, and nobody wants it now. */
+static void arm_retry(struct bridge *b)
+{
+	uint64_t now = clock_ns(), next = b->again_ns ? b->again_ns : UINT64_MAX;
+	for (unsigned i = 0; i < WAYS_MAX; i++) {
+		const struct backoff *backoff = &b->way[i].backoff;
+		bool is_pending = b->way[i].view && backoff->failures > 0 &&
+				  !backoff_is_latched(backoff) && backoff->retry_ns > now;
+		if (is_pending && backoff->retry_ns < next)
+			next = backoff->retry_ns;
+	}
+	if (next != UINT64_MAX)
+		watch_arm(b->retry, next > now ? next - now : 0);
+}
+
+/* It was no failure, and may have passed by then, though no lane's end tells. */
+static void try_again(struct bridge *b)
+{
+	if (!b->again_ns)
+		b->again_ns = clock_ns() + again_after_ns;
+	arm_retry(b);
+}
+
 /* Of the stream's own view nothing is left to be made of, either. */
 static void give_up(struct bridge *b, const char *reason)
 {
+	struct way *way;
 	ways_cancel_all_but_native(b);
+	ways_for_each(way, b) lane_forget_memory(way->lane);
 	stream_give_up(b->stream, reason);
 }
 
@@ -84,7 +111,7 @@ static void fail_view(struct bridge *b, struct way *way, const char *why)
 	log_warning("stream=%s view=%u %s", b->stream->name, view->id, reason);
 	snprintf(view->reason, sizeof(view->reason), "%s", reason);
 	if (!is_over)
-		watch_arm(b->retry, backoff->retry_ns - now);
+		arm_retry(b);
 	else if (way == &b->way[WAY_NATIVE])
 		give_up(b, reason);
 	else
@@ -105,6 +132,12 @@ static void begin(struct bridge *b, struct way *way, struct capture_buffer *buff
 		way_set_reason(b, &b->stream->native, resting);
 	if (r == 0)
 		return;
+	if (r == -EBUSY) {
+		/* converted views must not cost the stream its frames */
+		b->waiting = buffer;
+		try_again(b);
+		return;
+	}
 	give_back(b, buffer);
 	if (r < 0)
 		fail_on_gpu(b, way);
@@ -140,19 +173,43 @@ static void refresh(struct bridge *b, struct way *way)
 	/* whichever way between those two: without it there is no mirror */
 	struct way *blamed = view_is_converted(way->view) ? way : &b->way[WAY_MIRROR];
 	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
-		!way_may_read(b, from, lane_next(way->lane, from)))
+		!way_may_read(way, from, lane_next(way->lane, from)))
 		return;
-	if (lane_take_from(way->lane, from) < 0)
+	int r = lane_take_from(way->lane, from);
+	if (r == POOL_FULL || r == -EBUSY)
+		try_again(b);
+	else if (r < 0)
 		fail_view(b, blamed, gpu_error(b->gpu));
+	if (lane_is_busy(way->lane))
+		way->turn = ++b->turns;
+}
+
+/* The one that began longest ago is first: where there is room for few at a time, each has its turn. */
+static void refresh_converted(struct bridge *b)
+{
+	struct way *order[WAYS_MAX], *way;
+	unsigned n = 0;
+	ways_for_each(way, b)
+	{
+		unsigned i = n;
+		if (!view_is_converted(way->view))
+			continue;
+		for (; i > 0 && order[i - 1]->turn > way->turn; i--)
+			order[i] = order[i - 1];
+		order[i] = way;
+		n++;
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (order[i]->view && order[i]->lane) /* one that failed may have ended others */
+			refresh(b, order[i]);
 }
 
 static void refresh_all(struct bridge *b)
 {
-	struct way *way;
 	if (b->way[WAY_MIRROR].lane)
 		refresh(b, &b->way[WAY_MIRROR]);
 	refresh(b, &b->way[WAY_NATIVE]);
-	ways_for_each(way, b) if (view_is_converted(way->view)) refresh(b, way);
+	refresh_converted(b);
 }
 
 static void fail_converted(struct bridge *b, struct way *way, int result)
@@ -167,7 +224,9 @@ static void fail_converted(struct bridge *b, struct way *way, int result)
 
 static void fail(struct bridge *b, struct way *way, int result)
 {
-	if (result == -ECANCELED || (b->gpu && gpu_is_lost(b->gpu)))
+	if (result == -EBUSY)
+		try_again(b);
+	if (result == -EBUSY || result == -ECANCELED || (b->gpu && gpu_is_lost(b->gpu)))
 		return;
 	if (view_is_converted(way->view))
 		fail_converted(b, way, result);
@@ -256,6 +315,7 @@ static const struct stream_supply supply = {
 	.wanted = way_on_wanted,
 	.unwanted = way_on_unwanted,
 	.forget = way_on_forget,
+	.is_busy = way_on_is_busy,
 	.attached = on_attached,
 	.returned = on_returned,
 };
@@ -301,7 +361,9 @@ static void apply_format(struct bridge *b)
 	const struct view *native = &b->stream->native;
 	cancel_all(b);
 	bool is_same = native->generation && format_equal(&native->generation->format, &b->format);
-	if (!is_same)
+	if (is_same)
+		refresh_all(b); /* what was cancelled is made anew */
+	else
 		renew_views(b);
 	if (native->generation)
 		stream_set_state(b->stream, STREAM_LIVE, "");
@@ -323,10 +385,15 @@ static void on_format(void *data, const struct video_format *format)
 static void on_retry(void *data)
 {
 	struct bridge *b = data;
-	if (!b->stream->native.generation)
+	const struct backoff *native = &b->way[WAY_NATIVE].backoff;
+	uint64_t now = clock_ns();
+	if (b->again_ns <= now)
+		b->again_ns = 0;
+	if (!b->stream->native.generation && native->failures > 0 && backoff_allows(native, now))
 		apply_format(b);
 	refresh_all(b);
 	begin_waiting(b);
+	arm_retry(b);
 }
 
 static void on_buffer(void *data, struct capture_buffer *buffer)

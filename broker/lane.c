@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/backlog.h"
+#include "broker/cpu_job.h"
 #include "broker/imports.h"
 #include "broker/scale.h"
 #include "common/clock.h"
@@ -13,18 +14,9 @@
 
 enum { STEPS_MAX = 2 };
 
-enum step { STEP_CPU, STEP_GPU };
+static const uint64_t slow_ns = 50 * NS_PER_MS;
 
-/* What the worker thread is given: it touches nothing else. */
-struct cpu_job {
-	struct capture_buffer *buffer; /* to be read; NULL: copy from `from` */
-	const uint8_t *from;
-	uint8_t *to;
-	struct video_format format;
-	uint64_t seq;
-	struct scaler **scaler; /* convert from from_format; NULL: it is the same */
-	struct video_format from_format;
-};
+enum step { STEP_CPU, STEP_GPU };
 
 struct lane {
 	struct view *view;
@@ -52,15 +44,10 @@ struct lane {
 	struct cpu_job cpu;
 	struct gpu_copy copy;
 	struct gpu_convert convert;
+	uint64_t took_ns;  /* the last picture of another view */
 	bool is_converted; /* by the GPU: convert counts, not copy */
 	gpu_job gpu_job;
 };
-
-#ifdef SLUICE_FAULTS
-#include <unistd.h>
-
-unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
-#endif
 
 static void on_cpu_done(void *data, int result);
 
@@ -115,6 +102,11 @@ const struct capture_buffer *lane_buffer(const struct lane *lane)
 bool lane_was_on_gpu(const struct lane *lane)
 {
 	return lane->step[lane->at] == STEP_GPU;
+}
+
+bool lane_is_slow(const struct lane *lane)
+{
+	return lane->took_ns > slow_ns;
 }
 
 const char *lane_way(const struct lane *lane)
@@ -175,6 +167,8 @@ static struct capture_buffer *abandon(struct lane *lane)
 static struct capture_buffer *publish(struct lane *lane)
 {
 	lane->info.copied_ns = clock_ns();
+	if (lane->from)
+		lane->took_ns = lane->info.copied_ns - lane->info.begun_ns;
 	view_publish(lane->view, lane->slot, lane->seq, &lane->info);
 	if (lane->buffer)
 		lane->buffer->published = true;
@@ -200,33 +194,6 @@ static void next_step(struct lane *lane, int result)
 		finish(lane, result);
 }
 
-static int convert(struct cpu_job *job)
-{
-	struct scaler **scaler = job->scaler;
-	int r = 0;
-	if (*scaler && !scaler_fits(*scaler, &job->from_format, &job->format))
-		*scaler = scaler_destroy(*scaler);
-	if (!*scaler)
-		r = scaler_create(scaler, &job->from_format, &job->format);
-	return r < 0 ? r : scaler_run(*scaler, job->from, job->to);
-}
-
-static int run_cpu(void *data)
-{
-	struct cpu_job *job = data;
-	int r = 0;
-	if (job->buffer)
-		r = job->buffer->read(job->buffer, job->to, &job->format, job->seq);
-	else if (job->scaler)
-		r = convert(job);
-	else
-		memcpy(job->to, job->from, job->format.size_bytes);
-#ifdef SLUICE_FAULTS
-	usleep((job->scaler ? lane_fault_slow_scale_ms : lane_fault_slow_ms) * 1000);
-#endif
-	return r;
-}
-
 static void on_cpu_done(void *data, int result)
 {
 	struct lane *lane = data;
@@ -238,7 +205,7 @@ static void on_cpu_done(void *data, int result)
 
 static int run_cpu_step(struct lane *lane)
 {
-	worker_post(lane->worker, run_cpu, &lane->cpu);
+	worker_post(lane->worker, cpu_job_run, &lane->cpu);
 	return 0;
 }
 
@@ -488,7 +455,7 @@ static int begin(struct lane *lane, int planned)
 	if (r == 0)
 		return 0;
 	(void)abandon(lane);
-	return r == -EBUSY ? POOL_FULL : r;
+	return r;
 }
 
 static void clear_plan(struct lane *lane)

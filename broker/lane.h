@@ -24,7 +24,7 @@ struct lane;
 
 struct lane_listener {
 	/* The picture is published, or could not be (negative: -ESTALE: its memory is gone; -ENODEV: the
-	 * GPU is lost). The lane is idle. buffer is NULL if it came from another view. */
+	 * GPU is lost; -EBUSY: it has too much to do just now). The lane is idle. buffer is NULL if it came from another view. */
 	void (*done)(void *data, struct lane *lane, struct capture_buffer *buffer, int result);
 };
 
@@ -53,7 +53,8 @@ bool lane_was_on_gpu(const struct lane *lane);
  *
  * buffer  [borrow] until done, or lane_cancel() returns
  *
- * 0; POOL_FULL: no slot was free, or the GPU has too much to do; negative errno: the GPU failed.
+ * 0; POOL_FULL: no slot was free; -EBUSY: the GPU has too much to do just now; another negative errno: the
+ * GPU failed.
  * Unless it is 0 done is not called.
  */
 int lane_take_buffer(struct lane *lane, struct capture_buffer *buffer);
@@ -77,7 +78,8 @@ const struct view *lane_source(const struct lane *lane);
 
 /**
  * Stop: when this returns nobody reads the buffer, and the slot is abandoned, or published if it was
- * announced already. Blocks for the rest of a running copy. done is not called.
+ * announced already. Blocks for the rest of a running copy or conversion, which by the CPU may be as long as
+ * the greatest picture takes: so not for what can wait until the lane is idle. done is not called.
  *
  * The buffer that is free now, NULL: there was none.
  */
@@ -96,13 +98,10 @@ void lane_forget_mapping(struct lane *lane, const struct capture_mapping *mappin
  */
 struct capture_buffer *lane_set_gpu(struct lane *lane, struct gpu *gpu);
 
+/* Did the last picture of another view take so long that others should not have to wait for the next? */
+bool lane_is_slow(const struct lane *lane);
+
 /* How pictures come into the view, as a sentence: "uploaded from ... without a CPU copy". */
 const char *lane_way(const struct lane *lane);
 
 DEFINE_CLEANUP(struct lane *, lane_destroy);
-
-#ifdef SLUICE_FAULTS
-/* Test: wait this long after a slot was written before it is published, in ms; after a conversion by the CPU
- * that long. */
-extern unsigned lane_fault_slow_ms, lane_fault_slow_scale_ms;
-#endif

@@ -9,7 +9,7 @@
 
 #include "broker/bridge.h"
 #include "broker/broker.h"
-#include "broker/lane.h"
+#include "broker/cpu_job.h"
 #include "common/clock.h"
 
 enum { EXIT_USAGE = 2, DRAIN_MS = 1000, DRAIN_STEP_MS = 10 };

@@ -29,18 +29,24 @@ static void remove_if_idle(struct quota *quota, struct quota_user *user)
 	*user = quota->user[--quota->n_users];
 }
 
-bool quota_charge(struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount)
+bool quota_allows(const struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount)
 {
-	struct quota_user *user = find_or_add(quota, uid);
-	if (!user)
+	const struct quota_user *user = find(quota, uid);
+	uint64_t used = user ? user->used[kind] : 0;
+	if (!user && quota->n_users == QUOTA_USERS_MAX)
 		return false;
 	/* a limit may have been lowered below what is used */
-	bool fits = user->used[kind] <= quota->limit[kind] &&
-		    amount <= quota->limit[kind] - user->used[kind];
-	if (fits)
-		user->used[kind] += amount;
+	return used <= quota->limit[kind] && amount <= quota->limit[kind] - used;
+}
+
+bool quota_charge(struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount)
+{
+	if (!quota_allows(quota, uid, kind, amount))
+		return false;
+	struct quota_user *user = find_or_add(quota, uid);
+	user->used[kind] += amount;
 	remove_if_idle(quota, user);
-	return fits;
+	return true;
 }
 
 void quota_return(struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount)

@@ -25,6 +25,9 @@ struct quota {
 	struct quota_user user[QUOTA_USERS_MAX]; /* those that have anything */
 };
 
+/* Would quota_charge() take it? */
+bool quota_allows(const struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount);
+
 /* Take `amount` for a user; false, and nothing is taken, if it is over the limit or there are
  * QUOTA_USERS_MAX other users. */
 bool quota_charge(struct quota *quota, uid_t uid, enum quota_kind kind, uint64_t amount);

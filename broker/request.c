@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/subscription.h"
 #include "common/clock.h"
 
 enum { TIMELINES_MAX = 64 /* that one submission signals: GPU_SIGNALS_MAX */ };
@@ -165,7 +166,30 @@ static int refuse_form(const struct view *view, char *text, size_t text_size)
 	return SLUICE__ERROR_CODE__ERROR_NO_VIEW;
 }
 
-int request_converted(const struct form *form, struct view **view, char *text, size_t text_size)
+static bool user_has(const struct client *one, uint32_t view)
+{
+	struct client *client;
+	list_for_each(client, &one->server->clients, link)
+		if (client->peer.uid == one->peer.uid && subscription_find(client, view))
+			return true;
+	return false;
+}
+
+/* Has the client's user as many views of the stream as it may, without this one? NULL: a new one. */
+static bool has_too_many(
+	const struct client *client, const struct stream *stream, const struct view *wanted)
+{
+	const struct view *view;
+	unsigned n = 0;
+	if (client->peer.uid == client->server->own_uid)
+		return false;
+	list_for_each(view, &stream->converted, link)
+		n += view != wanted && user_has(client, view->id);
+	return n >= REQUEST_VIEWS_PER_USER;
+}
+
+int request_converted(const struct client *client, const struct form *form, struct view **view,
+	char *text, size_t text_size)
 {
 	struct stream *stream = (*view)->stream;
 	enum memory_kind kind = (*view)->source.ops->kind;
@@ -178,6 +202,13 @@ int request_converted(const struct form *form, struct view **view, char *text, s
 		return refuse_form(*view, text, text_size);
 	form_settle(&wanted, &native->format);
 	struct view *found = stream_find_converted(stream, &wanted, kind);
+	if (has_too_many(client, stream, found)) {
+		snprintf(text, text_size,
+			"this user's clients have %d converted views of stream \"%s\": one user may have "
+			"no more",
+			REQUEST_VIEWS_PER_USER, stream->name);
+		return SLUICE__ERROR_CODE__ERROR_LIMIT;
+	}
 	if (!found)
 		found = stream_add_converted(stream, &wanted, kind);
 	if (!found) {

@@ -3,6 +3,10 @@
 
 #include "broker/client.h"
 
+/* Converted views of one stream that one user's clients may have, unless it is the broker's own user: the
+ * rest is for others. What those are made from is not counted. */
+enum { REQUEST_VIEWS_PER_USER = STREAM_CONVERTED_MAX / 2 };
+
 /* The form that is asked for. 0, or an error code with a sentence. */
 int request_form(
 	const Sluice__Subscribe *request, struct form *form_out, char *text, size_t text_size);
@@ -24,7 +28,8 @@ int request_view(const struct client *client, const Sluice__Subscribe *request,
  *
  * 0, or an error code with a sentence.
  */
-int request_converted(const struct form *form, struct view **view, char *text, size_t text_size);
+int request_converted(const struct client *client, const struct form *form, struct view **view,
+	char *text, size_t text_size);
 
 /* How frames are to be delivered. 0, or an error code with a sentence. */
 int request_options(const Sluice__Subscribe *request, struct subscriber_options *options_out,

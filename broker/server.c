@@ -252,16 +252,22 @@ void server_stream_changed(struct server *server, struct stream *stream)
 	tell_watchers(server, &description.info);
 }
 
+/* To any of the stream's views. */
+static void end_subscriptions(
+	struct client *client, const struct stream *stream, const char *reason)
+{
+	/* from the end: the last one takes the place of one that ends */
+	for (unsigned i = client->n_subscriptions; i-- > 0;)
+		if (client->subscription[i]->view->stream == stream)
+			subscription_end(client->subscription[i],
+				SLUICE__ERROR_CODE__ERROR_STREAM_GONE, reason);
+}
+
 void server_stream_removed(struct server *server, struct stream *stream, const char *reason)
 {
 	struct client *client;
-	const uint32_t ids[] = { stream->native.id, stream->mirror.id };
 	list_for_each(client, &server->clients, link)
-		for (unsigned i = 0; i < 2; i++) {
-			struct subscription *s = subscription_find(client, ids[i]);
-			if (s)
-				subscription_end(s, SLUICE__ERROR_CODE__ERROR_STREAM_GONE, reason);
-		}
+		end_subscriptions(client, stream, reason);
 	struct description description;
 	describe_stream(stream, &description);
 	description.info.state = SLUICE__STREAM_STATE__STREAM_REMOVED;

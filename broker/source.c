@@ -109,8 +109,8 @@ void source_lose_gpu(struct source *source, const char *reason)
 		return;
 	}
 	source->bridge = bridge_destroy(source->bridge);
-	view_end(&source->stream.native, reason);
-	view_end(&source->stream.mirror, reason);
+	stream_end_views(
+		&source->stream, reason); /* converted ones too have memory of the device */
 	stream_set_state(&source->stream, STREAM_WAITING, reason);
 }
 

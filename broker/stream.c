@@ -212,6 +212,9 @@ void stream_end_views(struct stream *stream, const char *reason)
 		view_end(view, reason);
 	view_end(&stream->native, reason);
 	view_end(&stream->mirror, reason);
+	/* without a supply nobody else has said so */
+	list_for_each(view, &stream->converted, link)
+		view_undepend(view);
 	list_for_each_safe(view, next, &stream->converted, link)
 		stream_forget_converted(view);
 }
@@ -345,7 +348,7 @@ static unsigned reserved_of(const struct subscriber *s)
 static unsigned room_of(struct view *view, unsigned n_dependents)
 {
 	unsigned n_read = n_dependents + (!view_is_converted(view) && other(view) ? 1 : 0);
-	unsigned kept = POOL_UNRESERVED_MIN + (n_read < VIEW_READ_MAX ? n_read : VIEW_READ_MAX);
+	unsigned kept = POOL_UNRESERVED_MIN + (n_read < VIEW_READ_MIN ? n_read : VIEW_READ_MIN);
 	return view->n_slots > kept ? view->n_slots - kept : 0;
 }
 
@@ -362,7 +365,10 @@ static int want(struct view *view)
 	const struct stream *stream = view->stream;
 	if (view_is_wanted(view) || !stream->supply)
 		return 0;
+	/* others may be made for it, and those that nobody wants are freed for them */
+	view->is_in_making = true;
 	int r = stream->supply->wanted(stream->supply_data, view);
+	view->is_in_making = false;
 	if (r == 0)
 		forget_old(view);
 	return r;
@@ -410,13 +416,14 @@ void view_undepend(struct view *view)
 int view_join(struct view *view, struct subscriber *s, char *text, size_t text_size)
 {
 	unsigned room = room_of(view, view->n_dependents);
-	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > room) {
+	unsigned queue = view->n_slots - POOL_UNRESERVED_MIN; /* what waits there may be revoked */
+	if (s->options.delivery == FANOUT_FIFO && s->options.fifo_depth > queue) {
 		snprintf(text, text_size,
 			"a queue of %u frames needs %u slots and the stream has %u: ask for "
 			"fifo:%u or "
 			"less, or start the broker with --slots %u",
-			s->options.fifo_depth, s->options.fifo_depth + view->n_slots - room,
-			view->n_slots, room, s->options.fifo_depth + view->n_slots - room);
+			s->options.fifo_depth, s->options.fifo_depth + POOL_UNRESERVED_MIN,
+			view->n_slots, queue, s->options.fifo_depth + POOL_UNRESERVED_MIN);
 		return -EBUSY;
 	}
 	if (view->reserved + reserved_of(s) > room) {
@@ -524,21 +531,38 @@ struct view *stream_find_converted(
 void stream_forget_converted(struct view *view)
 {
 	const struct stream *stream = view->stream;
-	if (!view_is_converted(view) || view_is_wanted(view))
+	if (!view_is_converted(view) || view_is_wanted(view) || view->is_in_making)
 		return;
 	if (stream->supply)
 		stream->supply->forget(stream->supply_data, view);
 	free_converted(view);
 }
 
+bool stream_forget_idle(struct view *view)
+{
+	const struct stream *stream = view->stream;
+	if (!view_is_converted(view) || view_is_wanted(view) || view->is_in_making ||
+		(stream->supply && stream->supply->is_busy(stream->supply_data, view)))
+		return false;
+	stream_forget_converted(view);
+	return true;
+}
+
+bool stream_forget_all_idle(struct stream *stream)
+{
+	struct view *view, *next;
+	bool any = false;
+	list_for_each_safe(view, next, &stream->converted, link)
+		any |= stream_forget_idle(view);
+	return any;
+}
+
 static void make_place(struct stream *stream)
 {
 	struct view *view;
 	list_for_each(view, &stream->converted, link)
-		if (!view_is_wanted(view)) {
-			stream_forget_converted(view);
+		if (stream_forget_idle(view))
 			return;
-		}
 }
 
 struct view *stream_add_converted(

@@ -14,7 +14,8 @@ enum {
 	STREAM_TEXT_MAX = 512,
 	STREAM_SOURCE_MAX = 256,
 	STREAM_CONVERTED_MAX = 8, /* converted views */
-	VIEW_READ_MAX = 2,        /* slots of a view that others are made of at one time */
+	VIEW_READ_MIN =
+		2, /* slots of a view that others can be made of at one time, whatever is reserved */
 };
 
 enum stream_state {
@@ -50,6 +51,7 @@ struct view {
 	struct view *from;     /* converted: what it is made from while it is wanted, else NULL */
 	unsigned n_dependents; /* wanted views that are made from it */
 	unsigned reserved;     /* holds that are never revoked, of all subscribers together */
+	bool is_in_making;     /* stream_supply::wanted is asked for it: nobody may free it */
 	bool was_returned;     /* the newest frame was given back by all before it was complete */
 	struct view_counts counts;
 	struct histogram copy;            /* captured to copied */
@@ -77,6 +79,8 @@ struct stream_supply {
 	void (*forget)(void *data, struct view *view);
 	/* A subscriber was attached, and the view's newest frame may be old. */
 	void (*attached)(void *data, struct view *view);
+	/* A picture is just being brought into it, or made from it: to free it would wait for that. */
+	bool (*is_busy)(void *data, const struct view *view);
 	/* The newest frame was with somebody, and is with nobody any more. */
 	void (*returned)(void *data, struct view *view);
 };
@@ -140,14 +144,20 @@ struct view *stream_find_converted(
 
 /**
  * Make one; the stream can be had in this kind of memory. If there are too many, one that nobody wants
- * goes. NULL: all are wanted, or there is no memory. [lend] until it is forgotten, which is not while
+ * goes; not one that is busy, which would be waited for. NULL: there is no place, or no memory. [lend] until it is forgotten, which is not while
  * it is wanted.
  */
 struct view *stream_add_converted(
 	struct stream *stream, const struct form *form, enum memory_kind kind);
 
-/* It goes, unless it is wanted. Takes views that are not converted, which stay. */
+/* It goes, unless it is wanted or about to be. Takes views that are not converted, which stay. */
 void stream_forget_converted(struct view *view);
+
+/* The same, unless it is busy: then nothing happens. True: it went. */
+bool stream_forget_idle(struct view *view);
+
+/* ..., of all of them. True: some went, and their memory is free. */
+bool stream_forget_all_idle(struct stream *stream);
 
 /**
  * A converted view is to be made from this one, which is wanted for that. It had nothing.

@@ -17,6 +17,10 @@ enum {
 	ORPHANED_FDS_MAX = 4 * (WIRE_SLOTS_MAX + 1),
 };
 
+static const char over_quota[] =
+	"this user's clients have all the memory or descriptors that one user may have "
+	"(fds-per-user, memory-per-user in the broker's configuration)";
+
 static struct subscription *of_subscriber(struct subscriber *subscriber)
 {
 	return container_of(subscriber, struct subscription, subscriber);
@@ -298,9 +302,7 @@ void subscription_rebind(struct subscription *s)
 	return_bytes(s);
 	unsigned n_fds = g->pool.n_slots + 1 + (s->subscriber.on_timeline ? 1 : 0);
 	if (!charge(s, g->bytes, n_fds)) {
-		subscription_end(s, SLUICE__ERROR_CODE__ERROR_LIMIT,
-			"this user's clients have all the memory or descriptors that one user may have "
-			"(fds-per-user, memory-per-user in the broker's configuration)");
+		subscription_end(s, SLUICE__ERROR_CODE__ERROR_LIMIT, over_quota);
 		return;
 	}
 	send_generation(s);
@@ -350,6 +352,32 @@ static int check_client(
 		return SLUICE__ERROR_CODE__ERROR_EXISTS;
 	}
 	return 0;
+}
+
+/* Bytes of the generation that the view has or is to get; 0: that is not known, or cannot be. */
+static uint64_t bytes_of(const struct view *view)
+{
+	const struct generation *native = view->stream->native.generation;
+	struct video_format made;
+	if (view->generation)
+		return view->generation->bytes;
+	if (!native || form_resolve(&view->form, &native->format, &made) < 0)
+		return 0;
+	return generation_bytes(&made, view->n_slots);
+}
+
+/* A converted view is made for who asks: nothing is, that would be too much for its user. */
+static int check_quota(
+	const struct client *client, const struct view *view, char *text, size_t text_size)
+{
+	const struct quota *quota = &client->server->quota;
+	uid_t uid = client->peer.uid;
+	if (!view_is_converted(view) ||
+		(quota_allows(quota, uid, QUOTA_BYTES, bytes_of(view)) &&
+			quota_allows(quota, uid, QUOTA_FDS, view->n_slots + 1)))
+		return 0;
+	snprintf(text, text_size, "%s", over_quota);
+	return SLUICE__ERROR_CODE__ERROR_LIMIT;
 }
 
 /* Of neither its client nor its view. */
@@ -412,11 +440,13 @@ static int subscribe(struct client *client, const Sluice__Subscribe *request,
 	if (!code)
 		code = request_options(request, &options, text, text_size);
 	if (!code)
-		code = request_converted(&form, &view, text, text_size);
+		code = request_converted(client, &form, &view, text, text_size);
 	if (code)
 		return code;
 	struct subscription *s = NULL;
 	code = check_client(client, view, text, text_size);
+	if (!code)
+		code = check_quota(client, view, text, text_size);
 	if (!code)
 		code = prepare(client, view, &options, &s, text, text_size);
 	if (!code) {

@@ -121,7 +121,8 @@ void way_set_reason(struct bridge *b, struct view *view, const char *reason)
 		view->id, is_host(view) ? "host" : "GPU", reason);
 }
 
-bool way_may_read(struct bridge *b, const struct view *from, const struct slot *next)
+/* Slots of the view that are read for other views, without this one. */
+static unsigned count_read(struct bridge *b, const struct view *from, const struct slot *without)
 {
 	const struct slot *read[WAYS_MAX];
 	struct way *way;
@@ -130,15 +131,36 @@ bool way_may_read(struct bridge *b, const struct view *from, const struct slot *
 	{
 		const struct slot *slot =
 			lane_source(way->lane) == from ? lane_reads(way->lane) : NULL;
-		if (slot && slot == next)
-			return true;
 		unsigned i = 0;
 		while (i < n && read[i] != slot)
 			i++;
-		if (slot && i == n)
+		if (slot && slot != without && i == n)
 			read[n++] = slot;
 	}
-	return n < VIEW_READ_MAX;
+	return n;
+}
+
+/* What the writer and reserved holds leave of the slots; admission sees to the least. */
+static unsigned readable(const struct view *from)
+{
+	unsigned kept = POOL_UNRESERVED_MIN + from->reserved;
+	unsigned left = from->n_slots > kept ? from->n_slots - kept : 0;
+	return left > VIEW_READ_MIN ? left : VIEW_READ_MIN;
+}
+
+/*
+ * The mirror is the stream itself for half of its clients, and is never shut out by conversions. Of those
+ * one that has just taken long leaves one slot for the fast ones.
+ */
+bool way_may_read(struct way *way, const struct view *from, const struct slot *next)
+{
+	struct bridge *b = way->bridge;
+	if (!view_is_converted(way->view))
+		return true;
+	unsigned spare = lane_is_slow(way->lane) ? 1 : 0;
+	unsigned n = count_read(b, from, next);
+	bool is_read_already = n < count_read(b, from, NULL);
+	return is_read_already || n + spare < readable(from);
 }
 
 static bool is_read(struct bridge *b, const struct view *view)
@@ -177,6 +199,8 @@ int way_configure(struct bridge *b, struct view *view, const struct video_format
 	if (view->generation && format_equal(&view->generation->format, format))
 		return 0;
 	int r = view_configure(view, format);
+	if (r == -EDQUOT && stream_forget_all_idle(b->stream))
+		r = view_configure(view, format);
 	if (r < 0)
 		log_error("stream=%s view=%u %s", b->stream->name, view->id, view->reason);
 	else
@@ -275,8 +299,10 @@ static int make_from(struct way *way, struct view *from, const struct video_form
 	if (r < 0)
 		return r;
 	r = configure(way, made);
-	if (r < 0)
-		view_undepend(way->view);
+	if (r == 0)
+		return 0;
+	view_undepend(way->view);
+	stream_forget_idle(from); /* it may have been made for this alone */
 	return r;
 }
 
@@ -285,9 +311,10 @@ static int make_from_gpu(struct way *way, const struct video_format *made)
 {
 	struct bridge *b = way->bridge;
 	struct view *view = way->view;
-	struct view *via = stream_find_converted(b->stream, &view->form, MEMORY_OPAQUE_FD);
+	const struct form form = view->form;
+	struct view *via = stream_find_converted(b->stream, &form, MEMORY_OPAQUE_FD);
 	if (!via)
-		via = stream_add_converted(b->stream, &view->form, MEMORY_OPAQUE_FD);
+		via = stream_add_converted(b->stream, &form, MEMORY_OPAQUE_FD);
 	if (!via) {
 		snprintf(view->reason, sizeof(view->reason),
 			"stream \"%s\" has %d converted views already", b->stream->name,
@@ -352,8 +379,10 @@ void way_end(struct bridge *b, struct view *view, const char *reason)
 	struct way *way = way_of(b, view);
 	struct view *dependent;
 	cancel_readers(b, view);
-	if (way && way->lane)
+	if (way && way->lane) {
 		cancel(way);
+		lane_forget_memory(way->lane);
+	}
 	view_end(view, reason);
 	list_for_each(dependent, &b->stream->converted, link)
 		if (dependent->from == view)
@@ -462,6 +491,13 @@ void way_on_forget(void *data, struct view *view)
 		way_close(way);
 }
 
+bool way_on_is_busy(void *data, const struct view *view)
+{
+	struct bridge *b = data;
+	const struct way *way = way_of(b, view);
+	return (way && way->lane && lane_source(way->lane)) || is_read(b, view);
+}
+
 static void release_mirror(struct bridge *b)
 {
 	cancel(&b->way[WAY_MIRROR]);
@@ -478,7 +514,7 @@ void way_on_linger(void *data)
 	bool is_mirror = view == &b->stream->mirror;
 	if (view_is_wanted(view) || (is_mirror && (!view->generation || !way->lane)))
 		return;
-	if (is_read(b, view) || (is_mirror && lane_is_busy(b->way[WAY_NATIVE].lane))) {
+	if (way_on_is_busy(b, view) || (is_mirror && lane_is_busy(b->way[WAY_NATIVE].lane))) {
 		watch_arm(way->linger, linger_again_ns);
 		return;
 	}

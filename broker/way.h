@@ -21,6 +21,7 @@ struct way {
 	struct lane *lane;      /* into the view; NULL: the stream has no mirror */
 	struct watch *linger;   /* NULL: the native view, which keeps its memory */
 	struct backoff backoff; /* its memory, and what brings frames there */
+	uint64_t turn;          /* bridge::turns when its lane began last */
 };
 
 enum { WAY_NATIVE, WAY_MIRROR, WAY_CONVERTED, WAYS_MAX = WAY_CONVERTED + STREAM_CONVERTED_MAX };
@@ -31,7 +32,10 @@ struct bridge {
 	struct stream *stream;
 	struct gpu *gpu; /* NULL: none, or lost */
 	struct way way[WAYS_MAX];
+	uint64_t turns;
 	struct watch *retry;
+	uint64_t
+		again_ns; /* what found no slot, or a GPU with too much to do, is due again; 0: nothing is */
 	struct video_format format;     /* of the pictures; fourcc 0: not known yet */
 	struct capture_buffer *waiting; /* came while its lane was busy: the newest one */
 	bool is_stopping;
@@ -59,8 +63,8 @@ struct way *way_next(struct way *way);
 /* For `sluice ls`; a change is logged. */
 void way_set_reason(struct bridge *b, struct view *view, const char *reason);
 
-/* May one more view be made from this slot of that view now? Its slots are for its readers too. */
-bool way_may_read(struct bridge *b, const struct view *from, const struct slot *next);
+/* May it read this slot of that view now? The view's slots are for its writer and its readers too. */
+bool way_may_read(struct way *way, const struct view *from, const struct slot *next);
 
 /* Nobody can have the view any more; what was made from it is made from something else, or ends too. */
 void way_end(struct bridge *b, struct view *view, const char *reason);
@@ -82,6 +86,7 @@ void ways_cancel_all_but_native(struct bridge *b);
 int way_on_wanted(void *data, struct view *view);
 void way_on_unwanted(void *data, struct view *view);
 void way_on_forget(void *data, struct view *view);
+bool way_on_is_busy(void *data, const struct view *view);
 
 /* What loop_timer() takes; data is a struct way. */
 void way_on_linger(void *data);

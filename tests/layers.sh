@@ -31,7 +31,8 @@ broker/generation\.                common/|proto/control|broker/(generation|slot
 broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|form|pool|frame)
 broker/gpu_slots\.                 common/|broker/(gpu_slots|slots|gpu/gpu)
 broker/imports\.                   common/|broker/(imports|gpu/gpu)
-broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|backlog|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
+broker/cpu_job\.                   common/|broker/(cpu_job|scale|capture/capture)
+broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|cpu_job|backlog|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
 broker/devices\.                   common/|broker/(devices|gpu_slots|slots|server|gpu/gpu)
 broker/gate\.                      common/|proto/wire|broker/(gate|access)
 broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|form|generation|pool|frame)\.

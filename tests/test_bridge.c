@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "broker/bridge.h"
-#include "broker/lane.h"
+#include "broker/cpu_job.h"
 #include "common/clock.h"
 #include "common/stamp.h"
 

@@ -4,7 +4,7 @@
 #include <drm_fourcc.h>
 #include <string.h>
 
-#include "broker/lane.h"
+#include "broker/cpu_job.h"
 #include "common/clock.h"
 
 /* Stamps stay readable where blocks of whole pixels become blocks of whole pixels. */

@@ -203,7 +203,7 @@ TEST(a_reload_adds_and_removes_sources_and_leaves_the_others_alone)
 {
 	struct broker_process b;
 	struct healthy h;
-	struct raw raw;
+	struct raw raw, converted;
 	char path[200];
 	snprintf(path, sizeof(path), "%s/conf", test_tmpdir());
 	write_config(path, "[broker]\nslots = 12\n[sources]\ntest = pattern:320x240@30\n"
@@ -218,6 +218,12 @@ TEST(a_reload_adds_and_removes_sources_and_leaves_the_others_alone)
 	request.stream = (char *)"old";
 	raw_subscribe_with(&raw, &request);
 	raw_expect(&raw, SLUICE__PACKET__BODY_GENERATION);
+	request.width = 32;
+	raw_connect(&converted, &b);
+	raw_hello(&converted);
+	raw_subscribe_with(&converted, &request);
+	raw_expect(&converted, SLUICE__PACKET__BODY_GENERATION);
+	request.width = 0;
 	sleep_ms(500);
 
 	write_config(path, "[broker]\nslots = 12\n[sources]\ntest = pattern:320x240@30\n"
@@ -225,6 +231,9 @@ TEST(a_reload_adds_and_removes_sources_and_leaves_the_others_alone)
 	reload(&b, 1, "configuration read again");
 	raw_expect(&raw, SLUICE__PACKET__BODY_ENDED);
 	CHECK_EQ(raw.packet->ended->code, SLUICE__ERROR_CODE__ERROR_STREAM_GONE);
+	raw_expect(&converted, SLUICE__PACKET__BODY_ENDED);
+	CHECK_EQ(converted.packet->ended->code, SLUICE__ERROR_CODE__ERROR_STREAM_GONE);
+	raw_close(&converted);
 	request.stream = (char *)"new";
 	raw_subscribe_with(&raw, &request);
 	raw_expect(&raw, SLUICE__PACKET__BODY_GENERATION);
