@@ -268,6 +268,7 @@ TEST(a_stream_without_a_format_sends_its_generation_when_it_has_one)
 	peer_expect(&peer, SLUICE__PACKET__BODY_ENDED);
 	CHECK_EQ(peer.packet->ended->code, SLUICE__ERROR_CODE__ERROR_NO_VIEW);
 	CHECK(strstr(peer.packet->ended->text, "is BGRx 48x32 now"));
+	CHECK(peer.packet->ended->subscribe_again);
 	CHECK_EQ(rig.stream[1].native.n_subscribers, 0);
 	end();
 }
