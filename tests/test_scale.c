@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "broker/form.h"
+#include "broker/frame.h"
 #include "broker/scale.h"
 #include "tests/convert_reference.h"
 
@@ -154,6 +155,83 @@ TEST(no_size_makes_it_read_or_write_past_the_memory)
 		unfence(&source);
 		unfence(&made);
 	}
+}
+
+/* --- What a change of the source changes ---------------------------------------------------------- */
+
+/* Something else in these pixels of a source of one plane of four bytes. */
+static void change(const struct video_format *f, uint8_t *pixels, const struct frame_rect *r)
+{
+	for (uint32_t y = r->y; y < r->y + r->height; y++)
+		for (uint32_t x = r->x; x < r->x + r->width; x++)
+			for (unsigned i = 0; i < 3; i++)
+				pixels[(size_t)y * f->stride[0] + (size_t)x * RGB_BYTES + i] ^=
+					0xff;
+}
+
+static bool is_in(const struct frame_rect *r, uint32_t x, uint32_t y)
+{
+	return x >= r->x && x < r->x + r->width && y >= r->y && y < r->y + r->height;
+}
+
+/* All that differs lies in the damage: the pixel of each element of the planes. */
+static void check_change(const struct video_format *f, const uint8_t *a, const uint8_t *b,
+	const struct frame_rect *damage, const char *name)
+{
+	const struct format_info *info = format_info(f->fourcc);
+	for (unsigned p = 0; p < f->n_planes; p++)
+		for (uint32_t i = 0; i < format_rows(f, p) * format_row_bytes(f, p); i++) {
+			uint32_t row = i / format_row_bytes(f, p),
+				 column = i % format_row_bytes(f, p);
+			size_t at = f->offset[p] + (size_t)row * f->stride[p] + column;
+			uint32_t x = column / info->bytes[p] << info->sub_x[p],
+				 y = row << info->sub_y[p];
+			if (a[at] != b[at] && !is_in(damage, x, y))
+				test_fail(__FILE__, __LINE__,
+					"%s: plane %u, pixel %u,%u is not in %ux%u+%u+%u", name, p,
+					x, y, damage->width, damage->height, damage->x, damage->y);
+		}
+}
+
+static const struct row reaches[] = {
+	{ "half", 128, 96, { .fourcc = DRM_FORMAT_NV12, .width = 64, .height = 48 } },
+	{ "a third", 150, 90, { .fourcc = DRM_FORMAT_YUV420, .width = 50, .height = 30 } },
+	{ "a fifth", 160, 160, { .fourcc = DRM_FORMAT_P010, .width = 32, .height = 32 } },
+	{ "odd", 131, 97, { .fourcc = DRM_FORMAT_NV12, .width = 47, .height = 31 } },
+	{ "same size", 64, 48, { .fourcc = DRM_FORMAT_NV12 } },
+	{ "larger", 64, 48, { .fourcc = DRM_FORMAT_NV12, .width = 150, .height = 110 } },
+	{ "YUYV", 128, 96, { .fourcc = DRM_FORMAT_YUYV, .width = 64, .height = 48 } },
+	{ "RGB, smaller", 128, 96, { .fourcc = DRM_FORMAT_ABGR8888, .width = 50, .height = 40 } },
+	{ "RGB, larger", 64, 48, { .fourcc = DRM_FORMAT_ABGR8888, .width = 150, .height = 110 } },
+};
+
+static void check_reach(const struct row *row, uint32_t nth)
+{
+	struct video_format from = layout(DRM_FORMAT_XRGB8888, row->width, row->height), to;
+	struct frame_info info = { .n_damage = 1 };
+	struct frame_rect *r = info.damage;
+	r->x = nth * 7 % (row->width - 12);
+	r->y = nth * 11 % (row->height - 12);
+	r->width = 1 + nth % 12;
+	r->height = 1 + nth / 3 % 12;
+	struct fenced source = fence(from.size_bytes), before, after;
+	draw(&from, source.pixels);
+	to = make(&from, &row->form, source.pixels, &before);
+	change(&from, source.pixels, r);
+	make(&from, &row->form, source.pixels, &after);
+	frame_scale_damage(&info, from.width, from.height, to.width, to.height);
+	check_change(&to, before.pixels, after.pixels, r, row->name);
+	unfence(&source);
+	unfence(&before);
+	unfence(&after);
+}
+
+TEST(nothing_changes_outside_of_the_scaled_damage)
+{
+	enum { RECTS = 60 };
+	for (unsigned i = 0; i < sizeof(reaches) / sizeof(reaches[0]); i++)
+		for (uint32_t nth = 0; nth < RECTS; nth++)
+			check_reach(&reaches[i], nth);
 }
 
 TEST(what_cannot_be_converted_says_why)
