@@ -235,6 +235,7 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 
 void subscriber_detach(struct subscriber *s)
 {
+	subscriber_catch_up(s);
 	if (s->options.delivery == FANOUT_MAILBOX)
 		s->counts.skipped += s->n_waiting;
 	else

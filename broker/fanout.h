@@ -121,7 +121,8 @@ void subscriber_finish(struct subscriber *s);
  * that the GPU still writes, the subscriber had no part in the submission. pool [borrow]. */
 void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation);
 
-/* The generation ends: waiting frames are dropped, lent ones stay readable until released. */
+/* The generation ends: waiting frames are dropped, lent ones stay readable until released. The newest, if it was
+ * left out, is offered before. */
 void subscriber_detach(struct subscriber *s);
 
 /* A frame of the generation that is attached may be had: sends it, or lets it wait. Nothing if it was

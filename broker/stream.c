@@ -500,13 +500,22 @@ void view_forget_newest(struct view *view)
 		pool_forget_newest(&view->generation->pool);
 }
 
+/* No other will come: who left it out for a while has it now. */
+static void end_with_newest(struct view *view)
+{
+	struct subscriber *s;
+	list_for_each(s, &view->subscribers, link)
+		subscriber_catch_up(s);
+	view_forget_newest(view);
+}
+
 void stream_forget_newest(struct stream *stream)
 {
 	struct view *view;
-	view_forget_newest(&stream->native);
-	view_forget_newest(&stream->mirror);
+	end_with_newest(&stream->native);
+	end_with_newest(&stream->mirror);
 	list_for_each(view, &stream->converted, link)
-		view_forget_newest(view);
+		end_with_newest(view);
 }
 
 /* --- Converted views -------------------------------------------------------------------------- */
