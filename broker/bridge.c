@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/due.h"
 #include "broker/way.h"
 #include "common/clock.h"
 
@@ -126,6 +127,17 @@ static bool needs_gpu(const struct view *view)
 	return view->source.ops->kind != MEMORY_HOST;
 }
 
+/* The next frame of another view that somebody would have: what is made for nobody costs nothing. */
+static struct slot *find_due(struct way *way, struct view *from)
+{
+	struct slot *next = lane_next(way->lane, from);
+	while (next && way->view != &from->stream->native && !view_is_due(way->view, next)) {
+		view_pass(way->view, next);
+		next = lane_next(way->lane, from);
+	}
+	return next;
+}
+
 /* Bring a view that somebody wants up to date from the one that it is made from. */
 static void refresh(struct bridge *b, struct way *way)
 {
@@ -139,8 +151,10 @@ static void refresh(struct bridge *b, struct way *way)
 		return;
 	/* whichever way between those two: without it there is no mirror */
 	struct way *blamed = view_is_converted(way->view) ? way : &b->way[WAY_MIRROR];
-	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
-		!way_may_read(b, from, lane_next(way->lane, from)))
+	if (!backoff_allows(&blamed->backoff, clock_ns()))
+		return;
+	struct slot *next = find_due(way, from);
+	if (!next || !way_may_read(b, from, next))
 		return;
 	if (lane_take_from(way->lane, from) < 0)
 		fail_view(b, blamed, gpu_error(b->gpu));

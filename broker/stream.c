@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/due.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "proto/control.h"
@@ -452,13 +453,11 @@ void view_leave(struct view *view, struct subscriber *s)
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation)
 {
 	struct generation *g = view->generation;
-	struct stream *stream = view->stream;
 	if (s->pool || !g || g->id != generation)
 		return;
 	forget_old(view);
 	subscriber_attach(s, &g->pool, g->id);
-	if (stream->supply)
-		stream->supply->attached(stream->supply_data, view);
+	view_look_again(view);
 }
 
 bool view_is_running(const struct view *view)

@@ -50,6 +50,7 @@ struct view {
 	struct view *from;     /* converted: what it is made from while it is wanted, else NULL */
 	unsigned n_dependents; /* wanted views that are made from it */
 	unsigned reserved;     /* holds that are never revoked, of all subscribers together */
+	uint64_t passed_seq;   /* frames up to this are not to be made for it; 0: none */
 	bool was_returned;     /* the newest frame was given back by all before it was complete */
 	struct view_counts counts;
 	struct histogram copy;            /* captured to copied */
@@ -75,7 +76,7 @@ struct stream_supply {
 	void (*unwanted)(void *data, struct view *view);
 	/* A converted view that nobody wants is about to be freed. */
 	void (*forget)(void *data, struct view *view);
-	/* A subscriber was attached, and the view's newest frame may be old. */
+	/* A subscriber was attached, or is owed a frame, and the view's newest one may be old. */
 	void (*attached)(void *data, struct view *view);
 	/* The newest frame was with somebody, and is with nobody any more. */
 	void (*returned)(void *data, struct view *view);

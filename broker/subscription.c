@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/describe.h"
+#include "broker/due.h"
 #include "broker/request.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -74,7 +75,7 @@ static void defer(struct subscriber *subscriber, uint64_t wait_ns)
 static void on_pace_timer(void *data)
 {
 	struct subscription *s = data;
-	subscriber_catch_up(&s->subscriber);
+	view_catch_up(s->view, &s->subscriber);
 }
 
 static const struct subscriber_ops ops = {

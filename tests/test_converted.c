@@ -196,54 +196,6 @@ TEST(of_a_gpu_stream_only_the_small_picture_is_read_back)
 	mirror_close(&s);
 }
 
-/* The next picture when all have given back the last one. */
-static struct capture *create_unpaced_pattern(struct mirror_scene *scene)
-{
-	struct capture *capture;
-	struct capture_place place = {
-		.loop = scene->rig.loop,
-		.name = "test",
-		.gpu = scene->gpu,
-	};
-	CHECK_EQ(capture_gpu_pattern_create(&capture, &place, &scene->format, 0), 0);
-	return capture;
-}
-
-/* Each frame is kept for a while: it neither goes on meanwhile nor waits for its own limit, 1 s, then. */
-static void check_goes_by(Sluice__Memory memory, uint32_t fourcc)
-{
-	enum { FRAMES = 20 };
-	struct peer peer;
-	mirror_open_with(&s, MIRROR_GPU, create_unpaced_pattern);
-	Sluice__Subscribe m = request_of(memory, fourcc, 0, 0);
-	m.delivery = SLUICE__DELIVERY__DELIVERY_MAILBOX;
-	m.max_holds = 1;
-	peer_ready(&peer, &s.rig, "consumer");
-	peer_subscribe(&peer, &m);
-	bind_generation(&peer, fourcc, MIRROR_SIDE, MIRROR_SIDE);
-	uint64_t began = clock_ns();
-	for (unsigned i = 0; i < FRAMES; i++) {
-		mirror_await(&s, &peer, SLUICE__PACKET__BODY_FRAME);
-		mirror_run_ms(&s, 20);
-		peer_release_last(&peer);
-	}
-	uint64_t seconds = (clock_ns() - began) / NS_PER_S;
-	CHECK(seconds < FRAMES / 2);
-	CHECK(s.stream->next_seq <= FRAMES + seconds + 4);
-	peer_close(&peer);
-	mirror_close(&s);
-}
-
-TEST(a_source_that_goes_by_its_readers_goes_by_those_of_a_converted_view_too)
-{
-	check_goes_by(HOST_MEMORY, DRM_FORMAT_NV12);
-}
-
-TEST(a_source_that_goes_by_its_readers_goes_by_those_of_its_mirror_too)
-{
-	check_goes_by(HOST_MEMORY, DRM_FORMAT_XRGB8888);
-}
-
 TEST(what_the_gpu_cannot_make_is_made_by_the_cpu)
 {
 	struct peer peer;
