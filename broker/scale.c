@@ -42,8 +42,10 @@ static enum AVPixelFormat av_format(uint32_t fourcc)
 	case DRM_FORMAT_ABGR8888:
 		return AV_PIX_FMT_RGBA;
 	case DRM_FORMAT_XRGB2101010:
+	case DRM_FORMAT_ARGB2101010: /* as a source alone: see loses_alpha() */
 		return AV_PIX_FMT_X2RGB10LE;
 	case DRM_FORMAT_XBGR2101010:
+	case DRM_FORMAT_ABGR2101010:
 		return AV_PIX_FMT_X2BGR10LE;
 	case DRM_FORMAT_YUYV:
 		return AV_PIX_FMT_YUYV422;
@@ -58,6 +60,18 @@ static enum AVPixelFormat av_format(uint32_t fourcc)
 	}
 }
 
+static bool is_alpha10(uint32_t fourcc)
+{
+	return fourcc == DRM_FORMAT_ARGB2101010 || fourcc == DRM_FORMAT_ABGR2101010;
+}
+
+/* libswscale knows no alpha of two bits: it is not lost where nobody wants it. */
+static bool loses_alpha(uint32_t from, uint32_t to)
+{
+	bool has_alpha = to == DRM_FORMAT_ARGB8888 || to == DRM_FORMAT_ABGR8888 || is_alpha10(to);
+	return is_alpha10(to) || (is_alpha10(from) && has_alpha);
+}
+
 static bool is_too_far(uint32_t from, uint32_t to)
 {
 	return from / RATIO_MAX > to || to / RATIO_MAX > from;
@@ -68,7 +82,7 @@ bool scale_can(const struct video_format *from, const struct video_format *to, c
 	enum AVPixelFormat in = av_format(from->fourcc), out = av_format(to->fourcc);
 	const char *why = NULL;
 	if (in == AV_PIX_FMT_NONE || out == AV_PIX_FMT_NONE || !sws_isSupportedInput(in) ||
-		!sws_isSupportedOutput(out))
+		!sws_isSupportedOutput(out) || loses_alpha(from->fourcc, to->fourcc))
 		why = "libswscale does not convert between these formats";
 	else if (is_too_far(from->width, to->width) || is_too_far(from->height, to->height))
 		why = "the sizes are too far apart";
@@ -87,7 +101,7 @@ static bool is_rgb(uint32_t fourcc)
 static bool is_rgb8(uint32_t fourcc)
 {
 	return is_rgb(fourcc) && fourcc != DRM_FORMAT_XRGB2101010 &&
-	       fourcc != DRM_FORMAT_XBGR2101010;
+	       fourcc != DRM_FORMAT_XBGR2101010 && !is_alpha10(fourcc);
 }
 
 /* The numbers are those of H.273. */

@@ -37,6 +37,34 @@ static void draw(const struct video_format *f, uint8_t *pixels)
 		}
 }
 
+/* The same picture in another order or depth of RGB, from one in BGRx. */
+static void draw_rgb(const struct video_format *f, uint8_t *pixels)
+{
+	struct video_format plain = layout(DRM_FORMAT_XRGB8888, f->width, f->height);
+	uint8_t *source = calloc(1, plain.size_bytes);
+	CHECK(source != NULL);
+	draw(&plain, source);
+	bool is_deep = strstr(format_info(f->fourcc)->name, "_210LE");
+	bool is_blue_first = f->fourcc == DRM_FORMAT_XRGB8888 || f->fourcc == DRM_FORMAT_ARGB8888 ||
+			     f->fourcc == DRM_FORMAT_XRGB2101010 ||
+			     f->fourcc == DRM_FORMAT_ARGB2101010;
+	for (uint32_t y = 0; y < f->height; y++)
+		for (uint32_t x = 0; x < f->width; x++) {
+			const uint8_t *in =
+				source + (size_t)y * plain.stride[0] + (size_t)x * RGB_BYTES;
+			uint32_t first = in[is_blue_first ? 0 : 2],
+				 last = in[is_blue_first ? 2 : 0];
+			uint32_t word = first | (uint32_t)in[1] << 8 | last << 16 | 0xffu << 24;
+			/* the lowest bits are used too */
+			if (is_deep)
+				word = (first * 4 + x % 4) | (in[1] * 4u + y % 4) << 10 |
+				       (last * 4 + x % 3) << 20 | 3u << 30;
+			memcpy(pixels + (size_t)y * f->stride[0] + (size_t)x * RGB_BYTES, &word,
+				sizeof(word));
+		}
+	free(source);
+}
+
 static double psnr_of(const struct video_format *from, const uint8_t *source,
 	const struct video_format *to, const uint8_t *made)
 {
@@ -125,6 +153,44 @@ TEST(converted_pictures_are_as_the_reference_makes_them)
 		unfence(&source);
 		unfence(&made);
 	}
+}
+
+TEST(every_order_and_depth_of_rgb_can_be_converted)
+{
+	static const uint32_t fourccs[] = { DRM_FORMAT_XRGB8888, DRM_FORMAT_ARGB8888,
+		DRM_FORMAT_XBGR8888, DRM_FORMAT_ABGR8888, DRM_FORMAT_XRGB2101010,
+		DRM_FORMAT_ARGB2101010, DRM_FORMAT_XBGR2101010, DRM_FORMAT_ABGR2101010 };
+	static const struct form forms[] = {
+		{ .fourcc = DRM_FORMAT_NV12 },
+		{ .fourcc = DRM_FORMAT_P010, .width = 160, .height = 120 },
+		{ .fourcc = DRM_FORMAT_YUV420, .width = 240, .height = 180 },
+	};
+	for (unsigned i = 0; i < 3 * sizeof(fourccs) / sizeof(fourccs[0]); i++) {
+		struct video_format from = layout(fourccs[i / 3], 320, 240);
+		const char *name = format_info(from.fourcc)->name;
+		struct fenced source = fence(from.size_bytes), made;
+		draw_rgb(&from, source.pixels);
+		struct video_format to = make(&from, &forms[i % 3], source.pixels, &made);
+		double psnr = psnr_of(&from, source.pixels, &to, made.pixels);
+		printf("%-12s to %s %.1f dB\n", name, format_info(to.fourcc)->name, psnr);
+		if (psnr < LEAST_DB)
+			test_fail(__FILE__, __LINE__, "%s: %.1f dB", name, psnr);
+		unfence(&source);
+		unfence(&made);
+	}
+}
+
+/* Two bits of alpha are dropped where nobody wants them, and never made up. */
+TEST(alpha_that_would_be_lost_is_refused)
+{
+	struct video_format deep = layout(DRM_FORMAT_ARGB2101010, 64, 64);
+	struct video_format plain = layout(DRM_FORMAT_XRGB8888, 64, 64);
+	struct video_format with_alpha = layout(DRM_FORMAT_ARGB8888, 64, 64);
+	const char *why;
+	CHECK(scale_can(&deep, &plain, &why));
+	CHECK(!scale_can(&deep, &with_alpha, &why));
+	CHECK(!scale_can(&plain, &deep, &why));
+	CHECK_STR(why, "libswscale does not convert between these formats");
 }
 
 /* Chroma of 213 pixels cannot be brought to where it belongs by whole pixels of 100. */
