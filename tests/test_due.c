@@ -143,7 +143,7 @@ static void check_slow(enum mirror_source source, Sluice__Memory memory)
 {
 	enum { PICTURES = 12 };
 	struct peer slow[2], peer;
-	uint32_t number = 0;
+	uint32_t number;
 	open_scene(source);
 	consume(&slow[0], memory, NS_PER_S);
 	consume(&slow[1], memory, NS_PER_S);
@@ -151,7 +151,7 @@ static void check_slow(enum mirror_source source, Sluice__Memory memory)
 	for (unsigned i = 0; i < 2; i++)
 		take(&slow[i], number);
 	for (unsigned i = 1; i < PICTURES; i++) {
-		number = mirror_offer(&s);
+		mirror_offer(&s);
 		mirror_run_until(&s, is_fed_natively);
 	}
 	unsigned n_made = view_of(&slow[0])->counts.published;

@@ -13,7 +13,7 @@
 #include "broker/scale.h"
 #include "tests/convert_reference.h"
 
-enum { RGB_BYTES = 4, LEAST_DB = 50 };
+enum { RGB_BYTES = 4, LEAST_DB = 50, LINEAR = 8 };
 
 /* --- A picture of smooth waves and hard edges, BGRx ---------------------------------------------- */
 
@@ -37,6 +37,29 @@ static void draw(const struct video_format *f, uint8_t *pixels)
 		}
 }
 
+/* Of a number from 0 to 1. */
+static uint16_t half_of(double v)
+{
+	int exponent;
+	double fraction = frexp(v, &exponent); /* from 0.5 to 1 */
+	if (v < ldexp(1, -14))
+		return (uint16_t)lround(ldexp(v, 24));
+	return (uint16_t)((exponent + 14) * 1024 + lround((fraction * 2 - 1) * 1024));
+}
+
+/* RGBA, linear if the format says so. */
+static void put_halves(const struct video_format *f, uint8_t *out, const uint8_t *bgrx)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		double v = bgrx[2 - i] / 255.0;
+		if (f->colour.transfer == LINEAR)
+			v = v <= 0.04045 ? v / 12.92 : pow((v + 0.055) / 1.055, 2.4);
+		uint16_t half = half_of(v);
+		memcpy(out + i * sizeof(half), &half, sizeof(half));
+	}
+	memset(out + 6, 0x11, 2);
+}
+
 /* The same picture in another order or depth of RGB, from one in BGRx. */
 static void draw_rgb(const struct video_format *f, uint8_t *pixels)
 {
@@ -54,6 +77,11 @@ static void draw_rgb(const struct video_format *f, uint8_t *pixels)
 				source + (size_t)y * plain.stride[0] + (size_t)x * RGB_BYTES;
 			uint32_t first = in[is_blue_first ? 0 : 2],
 				 last = in[is_blue_first ? 2 : 0];
+			if (format_info(f->fourcc)->bytes[0] == 8) {
+				put_halves(
+					f, pixels + (size_t)y * f->stride[0] + (size_t)x * 8, in);
+				continue;
+			}
 			uint32_t word = first | (uint32_t)in[1] << 8 | last << 16 | 0xffu << 24;
 			/* the lowest bits are used too */
 			if (is_deep)
@@ -159,18 +187,23 @@ TEST(every_order_and_depth_of_rgb_can_be_converted)
 {
 	static const uint32_t fourccs[] = { DRM_FORMAT_XRGB8888, DRM_FORMAT_ARGB8888,
 		DRM_FORMAT_XBGR8888, DRM_FORMAT_ABGR8888, DRM_FORMAT_XRGB2101010,
-		DRM_FORMAT_ARGB2101010, DRM_FORMAT_XBGR2101010, DRM_FORMAT_ABGR2101010 };
+		DRM_FORMAT_ARGB2101010, DRM_FORMAT_XBGR2101010, DRM_FORMAT_ABGR2101010,
+		DRM_FORMAT_XBGR16161616F, DRM_FORMAT_ABGR16161616F };
 	static const struct form forms[] = {
 		{ .fourcc = DRM_FORMAT_NV12 },
 		{ .fourcc = DRM_FORMAT_P010, .width = 160, .height = 120 },
 		{ .fourcc = DRM_FORMAT_YUV420, .width = 240, .height = 180 },
+		{ .fourcc = DRM_FORMAT_NV12, .width = 161, .height = 121 },
 	};
-	for (unsigned i = 0; i < 3 * sizeof(fourccs) / sizeof(fourccs[0]); i++) {
-		struct video_format from = layout(fourccs[i / 3], 320, 240);
+	enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+	for (unsigned i = 0; i < FORMS * sizeof(fourccs) / sizeof(fourccs[0]); i++) {
+		struct video_format from = layout(fourccs[i / FORMS], 320, 240);
 		const char *name = format_info(from.fourcc)->name;
+		if (from.fourcc == DRM_FORMAT_ABGR16161616F)
+			from.colour.transfer = LINEAR;
 		struct fenced source = fence(from.size_bytes), made;
 		draw_rgb(&from, source.pixels);
-		struct video_format to = make(&from, &forms[i % 3], source.pixels, &made);
+		struct video_format to = make(&from, &forms[i % FORMS], source.pixels, &made);
 		double psnr = psnr_of(&from, source.pixels, &to, made.pixels);
 		printf("%-12s to %s %.1f dB\n", name, format_info(to.fourcc)->name, psnr);
 		if (psnr < LEAST_DB)
