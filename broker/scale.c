@@ -143,14 +143,18 @@ static const int *coefficients(const struct video_format *format)
 	}
 }
 
+static bool has_full_range(const struct video_format *format)
+{
+	return is_rgb(format->fourcc) || format->colour.full_range;
+}
+
 static int set_colours(struct scaler *s)
 {
 	const struct video_format *from = &s->from_format, *to = &s->to_format;
-	bool from_rgb = is_rgb(from->fourcc), to_rgb = is_rgb(to->fourcc);
-	const int *in = coefficients(from_rgb ? to : from);
-	const int *out = to_rgb ? in : coefficients(to);
-	return sws_setColorspaceDetails(s->sws, in, from_rgb || from->colour.full_range, out,
-		to_rgb || to->colour.full_range, 0, SWS_ONE, SWS_ONE);
+	const int *in = coefficients(is_rgb(from->fourcc) ? to : from);
+	const int *out = is_rgb(to->fourcc) ? in : coefficients(to);
+	return sws_setColorspaceDetails(
+		s->sws, in, has_full_range(from), out, has_full_range(to), 0, SWS_ONE, SWS_ONE);
 }
 
 static int threads_for(const struct video_format *from, const struct video_format *to)
@@ -342,6 +346,9 @@ static int open_context(struct scaler *s)
 	av_opt_set_int(sws, "dst_format", av_format(to->fourcc), 0);
 	av_opt_set_int(sws, "sws_flags", flags_for(from, to), 0);
 	av_opt_set_int(sws, "threads", threads_for(from, to), 0);
+	/* before it chooses how: of one format to the same it copies planes where the range stays */
+	av_opt_set_int(sws, "src_range", has_full_range(from), 0);
+	av_opt_set_int(sws, "dst_range", has_full_range(to), 0);
 	set_siting(sws, from, "src_h_chr_pos", "src_v_chr_pos");
 	set_siting(sws, to, "dst_h_chr_pos", "dst_v_chr_pos");
 	if (sws_init_context(sws, NULL, NULL) < 0 || set_colours(s) < 0)

@@ -213,6 +213,35 @@ TEST(every_order_and_depth_of_rgb_can_be_converted)
 	}
 }
 
+/* Of the same matrix: more the reference does not know. */
+TEST(yuv_can_be_converted)
+{
+	static const uint32_t fourccs[] = { DRM_FORMAT_NV12, DRM_FORMAT_YUV420, DRM_FORMAT_P010 };
+	static const struct form forms[] = {
+		{ .fourcc = DRM_FORMAT_NV12, .width = 160, .height = 120 },
+		{ .fourcc = DRM_FORMAT_P010, .width = 160, .height = 120 },
+		{ .fourcc = DRM_FORMAT_YUV420, .width = 640, .height = 480 },
+		{ .fourcc = DRM_FORMAT_NV12, .range = FORM_RANGE_FULL },
+	};
+	enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+	struct video_format plain = layout(DRM_FORMAT_XRGB8888, 320, 240);
+	struct fenced drawn = fence(plain.size_bytes), source, made;
+	draw(&plain, drawn.pixels);
+	for (unsigned i = 0; i < FORMS * sizeof(fourccs) / sizeof(fourccs[0]); i++) {
+		struct form form = { .fourcc = fourccs[i / FORMS] };
+		struct video_format from = make(&plain, &form, drawn.pixels, &source), to;
+		to = make(&from, &forms[i % FORMS], source.pixels, &made);
+		double psnr = psnr_of(&from, source.pixels, &to, made.pixels);
+		printf("%s to %s %ux%u %.1f dB\n", format_info(from.fourcc)->name,
+			format_info(to.fourcc)->name, to.width, to.height, psnr);
+		if (psnr < LEAST_DB)
+			test_fail(__FILE__, __LINE__, "%u: %.1f dB", i, psnr);
+		unfence(&source);
+		unfence(&made);
+	}
+	unfence(&drawn);
+}
+
 /* Two bits of alpha are dropped where nobody wants them, and never made up. */
 TEST(alpha_that_would_be_lost_is_refused)
 {
