@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/due.h"
 #include "broker/way.h"
 #include "common/clock.h"
 
@@ -159,6 +160,17 @@ static bool needs_gpu(const struct view *view)
 	return view->source.ops->kind != MEMORY_HOST;
 }
 
+/* The next frame of another view that somebody would have: what is made for nobody costs nothing. */
+static struct slot *find_due(struct way *way, struct view *from)
+{
+	struct slot *next = lane_next(way->lane, from);
+	while (next && way->view != &from->stream->native && !view_is_due(way->view, next)) {
+		view_pass(way->view, next);
+		next = lane_next(way->lane, from);
+	}
+	return next;
+}
+
 /* Bring a view that somebody wants up to date from the one that it is made from. */
 static void refresh(struct bridge *b, struct way *way)
 {
@@ -172,8 +184,10 @@ static void refresh(struct bridge *b, struct way *way)
 		return;
 	/* whichever way between those two: without it there is no mirror */
 	struct way *blamed = view_is_converted(way->view) ? way : &b->way[WAY_MIRROR];
-	if (!backoff_allows(&blamed->backoff, clock_ns()) ||
-		!way_may_read(way, from, lane_next(way->lane, from)))
+	if (!backoff_allows(&blamed->backoff, clock_ns()))
+		return;
+	struct slot *next = find_due(way, from);
+	if (!next || !way_may_read(way, from, next))
 		return;
 	int r = lane_take_from(way->lane, from);
 	if (r == POOL_FULL || r == -EBUSY)
@@ -247,6 +261,30 @@ static void succeed(struct bridge *b, struct way *way, const struct capture_buff
 	way_set_reason(b, way->view, lane_way(way->lane));
 }
 
+/* A source that goes by its readers: have all given the newest frame back, in whatever form? */
+static bool is_given_back(const struct view *view, uint64_t seq)
+{
+	const struct slot *newest = view->generation ? view->generation->pool.newest : NULL;
+	return !newest || newest->seq != seq || (newest->complete && list_empty(&newest->holds));
+}
+
+static void ask_for_next(struct bridge *b)
+{
+	struct way *way;
+	uint64_t seq = view_newest_seq(&b->stream->native);
+	if (!b->capture->ops->next || seq == 0)
+		return;
+	ways_for_each(way, b)
+	{
+		bool is_making = way != &b->way[WAY_NATIVE] && lane_is_busy(way->lane);
+		if (view_is_wanted(way->view) && is_making)
+			return;
+		if (!is_given_back(way->view, seq))
+			return;
+	}
+	b->capture->ops->next(b->capture);
+}
+
 static void on_done(void *data, struct lane *lane, struct capture_buffer *buffer, int result)
 {
 	struct bridge *b = data;
@@ -260,8 +298,11 @@ static void on_done(void *data, struct lane *lane, struct capture_buffer *buffer
 		succeed(b, way, buffer);
 	refresh_all(b);
 	begin_waiting(b);
-	if (result == 0 && way == &b->way[WAY_NATIVE])
-		view_settled(&b->stream->native);
+	if (result == 0)
+		view_settled(way->view);
+	/* until now it held the frame that it was made of */
+	if (way != &b->way[WAY_NATIVE])
+		ask_for_next(b);
 }
 
 static const struct lane_listener lane_listener = { .done = on_done };
@@ -306,9 +347,8 @@ static void on_attached(void *data, struct view *view)
 
 static void on_returned(void *data, struct view *view)
 {
-	struct bridge *b = data;
-	if (b->capture->ops->next && view == &b->stream->native)
-		b->capture->ops->next(b->capture);
+	(void)view;
+	ask_for_next(data);
 }
 
 static const struct stream_supply supply = {

@@ -192,13 +192,47 @@ static void hand_over(struct subscriber *s, struct slot *slot)
 	pump(s);
 }
 
+/* The one that was left out last, which has its time now: it counts as one that came when it was due. */
+static void make_good(struct subscriber *s, struct slot *slot)
+{
+	s->is_behind = s->is_owed = false;
+	s->counts.paced--;
+	s->paced--;
+	s->pace.due_ns += s->options.min_interval_ns;
+	hand_over(s, slot);
+}
+
+bool subscriber_is_due(const struct subscriber *s, uint64_t seq, uint64_t pts_ns)
+{
+	uint64_t interval = s->options.min_interval_ns;
+	struct pace pace = s->pace;
+	if (!s->pool || interval == 0 || s->is_owed)
+		return true;
+	if (s->offered_seq == seq)
+		return false;
+	learn(&pace, pts_ns, interval);
+	return is_due(&pace, pts_ns, interval);
+}
+
+void subscriber_leave_out(struct subscriber *s, uint64_t seq, uint64_t pts_ns)
+{
+	if (s->offered_seq == seq)
+		return;
+	s->offered_seq = seq;
+	learn(&s->pace, pts_ns, s->options.min_interval_ns);
+	leave_out(s, pts_ns);
+}
+
 void subscriber_offer(struct subscriber *s, struct slot *slot)
 {
 	uint64_t interval = s->options.min_interval_ns, pts = slot->info.pts_ns;
-	if (s->offered_seq == slot->seq)
+	if (s->offered_seq == slot->seq) {
+		if (s->is_owed)
+			make_good(s, slot);
 		return;
+	}
 	s->offered_seq = slot->seq;
-	s->is_behind = false;
+	s->is_behind = s->is_owed = false;
 	if (interval) {
 		learn(&s->pace, pts, interval);
 		if (!is_due(&s->pace, pts, interval)) {
@@ -213,14 +247,12 @@ void subscriber_offer(struct subscriber *s, struct slot *slot)
 void subscriber_catch_up(struct subscriber *s)
 {
 	struct slot *newest = s->pool ? s->pool->newest : NULL;
-	if (!s->is_behind || !newest || newest->seq != s->offered_seq)
+	if (!s->pool || !s->is_behind)
 		return;
-	s->is_behind = false;
-	s->counts.paced--;
-	s->paced--;
-	/* it counts as one that came when it was due */
-	s->pace.due_ns += s->options.min_interval_ns;
-	hand_over(s, newest);
+	if (newest && newest->seq == s->offered_seq)
+		make_good(s, newest);
+	else
+		s->is_owed = true;
 }
 
 void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation)
@@ -228,13 +260,14 @@ void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generat
 	s->pool = pool;
 	s->generation = generation;
 	s->offered_seq = 0;
-	s->is_behind = false;
+	s->is_behind = s->is_owed = false;
 	if (pool->newest && pool->newest->complete)
 		subscriber_offer(s, pool->newest);
 }
 
 void subscriber_detach(struct subscriber *s)
 {
+	subscriber_catch_up(s);
 	if (s->options.delivery == FANOUT_MAILBOX)
 		s->counts.skipped += s->n_waiting;
 	else
@@ -244,7 +277,7 @@ void subscriber_detach(struct subscriber *s)
 	list_for_each(lease, &s->lent, link)
 		pool_drop(&lease->hold);
 	s->pool = NULL;
-	s->is_behind = false;
+	s->is_behind = s->is_owed = false;
 }
 
 static struct lease *find_lent(

@@ -101,6 +101,7 @@ struct subscriber {
 	uint64_t offered_seq; /* the last frame that was offered or left out; 0: none */
 	struct pace pace;
 	bool is_behind;      /* the newest frame was left out */
+	bool is_owed;        /* ..., it is time for it, and it is still to be made */
 	uint64_t paced;      /* frames left out since the last lease */
 	struct list waiting; /* lease::link, oldest first */
 	struct list lent;    /* lease::link, oldest first: lent and revoked */
@@ -121,15 +122,22 @@ void subscriber_finish(struct subscriber *s);
  * that the GPU still writes, the subscriber had no part in the submission. pool [borrow]. */
 void subscriber_attach(struct subscriber *s, struct pool *pool, uint32_t generation);
 
-/* The generation ends: waiting frames are dropped, lent ones stay readable until released. */
+/* The generation ends: waiting frames are dropped, lent ones stay readable until released. The newest, if it was
+ * left out, is offered before. */
 void subscriber_detach(struct subscriber *s);
 
 /* A frame of the generation that is attached may be had: sends it, or lets it wait. Nothing if it was
  * offered before. */
 void subscriber_offer(struct subscriber *s, struct slot *slot);
 
-/* It is time to offer the newest frame, if that was left out. */
+/* It is time to offer the newest frame, if that was left out. If it was never made the subscriber is owed it. */
 void subscriber_catch_up(struct subscriber *s);
+
+/* Would it have a frame of this number and time, or wait for a later one? */
+bool subscriber_is_due(const struct subscriber *s, uint64_t seq, uint64_t pts_ns);
+
+/* It is not due, and so the frame is not made at all. Nothing if it was offered or left out before. */
+void subscriber_leave_out(struct subscriber *s, uint64_t seq, uint64_t pts_ns);
 
 /**
  * The client gives a frame back. Waiting frames take its place.

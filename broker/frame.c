@@ -12,8 +12,8 @@ static void scale_side(uint32_t *at, uint32_t *length, uint32_t from, uint32_t t
 	if (begin > end)
 		begin = end;
 	begin = begin * to / from;
-	end = (end * to + from - 1) / from;
-	/* chroma of two pixels is one */
+	/* chroma of two pixels is one; sited left, its area reaches half a pixel before them */
+	end = (end * to + from - 1) / from + 1;
 	begin -= begin % 2;
 	end += end % 2;
 	if (end > to)

@@ -7,6 +7,7 @@
 
 #include "broker/backlog.h"
 #include "broker/cpu_job.h"
+#include "broker/due.h"
 #include "broker/imports.h"
 #include "broker/scale.h"
 #include "common/clock.h"
@@ -487,10 +488,10 @@ static void take_info(struct lane *lane, const struct slot *slot, const struct v
 		frame_scale_damage(&lane->info, from->width, from->height, to->width, to->height);
 }
 
-/* With the one that is under way. */
+/* With the one that is under way, and those that nobody would have. */
 static uint64_t newest_brought_in(const struct lane *lane)
 {
-	uint64_t newest = view_newest_seq(lane->view);
+	uint64_t newest = view_dealt_with_seq(lane->view);
 	return lane->slot && lane->seq > newest ? lane->seq : newest;
 }
 

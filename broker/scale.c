@@ -15,7 +15,10 @@ enum {
 	THREADED_PIXELS = 1280 * 720, /* below that handing out the work costs more than it saves */
 	HD_HEIGHT = 720,              /* YUV of unknown matrix: BT.709 from here on, else BT.601 */
 	RATIO_MAX = 256,              /* of sides: farther apart some filter would not fit */
-	SWS_ONE = 1 << 16,            /* 1.0 in swscale's fixed point */
+	SLICE_ROWS = 16,
+	HALVES = 1 << 16,    /* half floats that there are */
+	LINEAR_TRANSFER = 8, /* H.273 */
+	SWS_ONE = 1 << 16,   /* 1.0 in swscale's fixed point */
 	FLAGS = SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP,
 };
 
@@ -27,7 +30,9 @@ struct scaler {
 	struct video_format from_format, to_format;
 	struct video_format wide_from, wide_to; /* as libswscale sees them: see extend() */
 	uint8_t *wide[2];                       /* pictures of these; NULL: they are the same */
-	AVFrame *from, *to;                     /* borrow the planes for one call */
+	uint16_t *levels;   /* what 16 bits each half float is; NULL: the source has none, else */
+	uint16_t *rows;     /* SLICE_ROWS of RGBA of these, for as many of the source */
+	AVFrame *from, *to; /* borrow the planes for one call */
 };
 
 static enum AVPixelFormat av_format(uint32_t fourcc)
@@ -42,9 +47,14 @@ static enum AVPixelFormat av_format(uint32_t fourcc)
 	case DRM_FORMAT_ABGR8888:
 		return AV_PIX_FMT_RGBA;
 	case DRM_FORMAT_XRGB2101010:
+	case DRM_FORMAT_ARGB2101010: /* as a source alone: see is_source_alone() */
 		return AV_PIX_FMT_X2RGB10LE;
 	case DRM_FORMAT_XBGR2101010:
+	case DRM_FORMAT_ABGR2101010:
 		return AV_PIX_FMT_X2BGR10LE;
+	case DRM_FORMAT_XBGR16161616F: /* as a source alone, unpacked: see run_halves() */
+	case DRM_FORMAT_ABGR16161616F:
+		return AV_PIX_FMT_RGBA64;
 	case DRM_FORMAT_YUYV:
 		return AV_PIX_FMT_YUYV422;
 	case DRM_FORMAT_NV12:
@@ -58,6 +68,29 @@ static enum AVPixelFormat av_format(uint32_t fourcc)
 	}
 }
 
+static bool is_alpha10(uint32_t fourcc)
+{
+	return fourcc == DRM_FORMAT_ARGB2101010 || fourcc == DRM_FORMAT_ABGR2101010;
+}
+
+static bool has_halves(uint32_t fourcc)
+{
+	return fourcc == DRM_FORMAT_XBGR16161616F || fourcc == DRM_FORMAT_ABGR16161616F;
+}
+
+/* libswscale knows no alpha of two bits, and that of half floats is not unpacked: it is not lost where nobody
+ * wants it. */
+static bool loses_alpha(uint32_t from, uint32_t to)
+{
+	bool is_dropped = is_alpha10(from) || from == DRM_FORMAT_ABGR16161616F;
+	return is_dropped && (to == DRM_FORMAT_ARGB8888 || to == DRM_FORMAT_ABGR8888);
+}
+
+static bool is_source_alone(uint32_t fourcc)
+{
+	return is_alpha10(fourcc) || has_halves(fourcc);
+}
+
 static bool is_too_far(uint32_t from, uint32_t to)
 {
 	return from / RATIO_MAX > to || to / RATIO_MAX > from;
@@ -68,7 +101,8 @@ bool scale_can(const struct video_format *from, const struct video_format *to, c
 	enum AVPixelFormat in = av_format(from->fourcc), out = av_format(to->fourcc);
 	const char *why = NULL;
 	if (in == AV_PIX_FMT_NONE || out == AV_PIX_FMT_NONE || !sws_isSupportedInput(in) ||
-		!sws_isSupportedOutput(out))
+		!sws_isSupportedOutput(out) || is_source_alone(to->fourcc) ||
+		loses_alpha(from->fourcc, to->fourcc))
 		why = "libswscale does not convert between these formats";
 	else if (is_too_far(from->width, to->width) || is_too_far(from->height, to->height))
 		why = "the sizes are too far apart";
@@ -87,7 +121,7 @@ static bool is_rgb(uint32_t fourcc)
 static bool is_rgb8(uint32_t fourcc)
 {
 	return is_rgb(fourcc) && fourcc != DRM_FORMAT_XRGB2101010 &&
-	       fourcc != DRM_FORMAT_XBGR2101010;
+	       fourcc != DRM_FORMAT_XBGR2101010 && !is_alpha10(fourcc);
 }
 
 /* The numbers are those of H.273. */
@@ -109,20 +143,26 @@ static const int *coefficients(const struct video_format *format)
 	}
 }
 
+static bool has_full_range(const struct video_format *format)
+{
+	return is_rgb(format->fourcc) || format->colour.full_range;
+}
+
 static int set_colours(struct scaler *s)
 {
 	const struct video_format *from = &s->from_format, *to = &s->to_format;
-	bool from_rgb = is_rgb(from->fourcc), to_rgb = is_rgb(to->fourcc);
-	const int *in = coefficients(from_rgb ? to : from);
-	const int *out = to_rgb ? in : coefficients(to);
-	return sws_setColorspaceDetails(s->sws, in, from_rgb || from->colour.full_range, out,
-		to_rgb || to->colour.full_range, 0, SWS_ONE, SWS_ONE);
+	const int *in = coefficients(is_rgb(from->fourcc) ? to : from);
+	const int *out = is_rgb(to->fourcc) ? in : coefficients(to);
+	return sws_setColorspaceDetails(
+		s->sws, in, has_full_range(from), out, has_full_range(to), 0, SWS_ONE, SWS_ONE);
 }
 
 static int threads_for(const struct video_format *from, const struct video_format *to)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	uint64_t pixels = (uint64_t)from->width * from->height;
+	if (has_halves(from->fourcc))
+		return 1; /* in slices of rows */
 	if (pixels < (uint64_t)to->width * to->height)
 		pixels = (uint64_t)to->width * to->height;
 	if (pixels < THREADED_PIXELS || cores < 1)
@@ -186,9 +226,10 @@ static int layout_wide(struct scaler *s)
 		return -EOPNOTSUPP;
 	from->colour = from_colour;
 	to->colour = to_colour;
-	s->wide[0] = malloc(from->size_bytes);
+	bool by_rows = has_halves(from->fourcc);
+	s->wide[0] = by_rows ? NULL : malloc(from->size_bytes);
 	s->wide[1] = malloc(to->size_bytes);
-	return s->wide[0] && s->wide[1] ? 0 : -ENOMEM;
+	return (by_rows || s->wide[0]) && s->wide[1] ? 0 : -ENOMEM;
 }
 
 /* Rows of one plane from one layout to another; what is wider or higher repeats the last of it. */
@@ -215,6 +256,79 @@ static void copy_planes(const struct video_format *from, const uint8_t *source,
 		copy_plane(from, source, to, pixels, p);
 }
 
+/* --- Half floats ------------------------------------------------------------------------------ */
+
+static double of_half(unsigned half)
+{
+	int exponent = half >> 10 & 31, fraction = half & 1023;
+	if (half & 0x8000 || (exponent == 31 && fraction))
+		return 0; /* negative, or no number */
+	if (exponent == 31)
+		return 1;
+	double v = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+	return v < 1 ? v : 1;
+}
+
+/* As on a GPU: linear light becomes sRGB. */
+static double srgb_of_light(double v)
+{
+	return v <= 0.0031308 ? 12.92 * v : 1.055 * pow(v, 1 / 2.4) - 0.055;
+}
+
+static int prepare_halves(struct scaler *s)
+{
+	bool is_light = s->from_format.colour.transfer == LINEAR_TRANSFER;
+	if (!has_halves(s->from_format.fourcc))
+		return 0;
+	s->levels = malloc(HALVES * sizeof(*s->levels));
+	s->rows = malloc((size_t)SLICE_ROWS * s->wide_from.width * 4 * sizeof(*s->rows));
+	if (!s->levels || !s->rows)
+		return -ENOMEM;
+	for (unsigned half = 0; half < HALVES; half++) {
+		double v = of_half(half);
+		s->levels[half] = (uint16_t)((is_light ? srgb_of_light(v) : v) * UINT16_MAX + 0.5);
+	}
+	return 0;
+}
+
+/* What is wider repeats the last pixel. */
+static void unpack_row(const struct scaler *s, const uint8_t *in, uint16_t *out)
+{
+	uint32_t last = s->from_format.width - 1;
+	for (uint32_t x = 0; x < s->wide_from.width; x++, out += 4) {
+		uint16_t half[4];
+		memcpy(half, in + (size_t)(x < last ? x : last) * sizeof(half), sizeof(half));
+		for (unsigned i = 0; i < 3; i++)
+			out[i] = s->levels[half[i]];
+		out[3] = UINT16_MAX;
+	}
+}
+
+/* A few rows at a time: a picture of 16 bits beside the slots would be one that no budget knows. */
+static int run_halves(struct scaler *s, const uint8_t *from, uint8_t *to)
+{
+	const struct video_format *in = &s->from_format, *out = &s->wide_to;
+	int stride = (int)(s->wide_from.width * 4 * sizeof(*s->rows)), strides[4] = { 0 };
+	const uint8_t *slice = (const uint8_t *)s->rows;
+	uint8_t *planes[4] = { NULL };
+	for (unsigned p = 0; p < out->n_planes; p++) {
+		planes[p] = to + out->offset[p];
+		strides[p] = (int)out->stride[p];
+	}
+	uint32_t n, last = in->height - 1;
+	for (uint32_t y = 0; y < s->wide_from.height; y += n) {
+		n = s->wide_from.height - y < SLICE_ROWS ? s->wide_from.height - y : SLICE_ROWS;
+		for (uint32_t i = 0; i < n; i++) {
+			uint32_t at = y + i < last ? y + i : last;
+			unpack_row(s, from + in->offset[0] + (size_t)at * in->stride[0],
+				s->rows + (size_t)i * s->wide_from.width * 4);
+		}
+		if (sws_scale(s->sws, &slice, &stride, (int)y, (int)n, planes, strides) < 0)
+			return -EIO;
+	}
+	return 0;
+}
+
 /* --- Life ------------------------------------------------------------------------------------- */
 
 static int open_context(struct scaler *s)
@@ -232,6 +346,9 @@ static int open_context(struct scaler *s)
 	av_opt_set_int(sws, "dst_format", av_format(to->fourcc), 0);
 	av_opt_set_int(sws, "sws_flags", flags_for(from, to), 0);
 	av_opt_set_int(sws, "threads", threads_for(from, to), 0);
+	/* before it chooses how: of one format to the same it copies planes where the range stays */
+	av_opt_set_int(sws, "src_range", has_full_range(from), 0);
+	av_opt_set_int(sws, "dst_range", has_full_range(to), 0);
 	set_siting(sws, from, "src_h_chr_pos", "src_v_chr_pos");
 	set_siting(sws, to, "dst_h_chr_pos", "dst_v_chr_pos");
 	if (sws_init_context(sws, NULL, NULL) < 0 || set_colours(s) < 0)
@@ -252,6 +369,8 @@ int scaler_create(
 	if (!s->from || !s->to)
 		return -ENOMEM;
 	int r = layout_wide(s);
+	if (r == 0)
+		r = prepare_halves(s);
 	if (r == 0)
 		r = open_context(s);
 	if (r < 0)
@@ -302,11 +421,12 @@ static int run(struct scaler *s, const uint8_t *from, uint8_t *to)
 
 int scaler_run(struct scaler *s, const uint8_t *from, uint8_t *to)
 {
-	if (!s->wide[0])
-		return run(s, from, to);
-	copy_planes(&s->from_format, from, &s->wide_from, s->wide[0]);
-	int r = run(s, s->wide[0], s->wide[1]);
-	if (r == 0)
+	uint8_t *made = s->wide[1] ? s->wide[1] : to;
+	if (s->wide[0])
+		copy_planes(&s->from_format, from, &s->wide_from, s->wide[0]);
+	int r = s->levels ? run_halves(s, from, made)
+			  : run(s, s->wide[0] ? s->wide[0] : from, made);
+	if (r == 0 && s->wide[1])
 		copy_planes(&s->wide_to, s->wide[1], &s->to_format, to);
 	return r;
 }
@@ -320,6 +440,8 @@ struct scaler *scaler_destroy(struct scaler *s)
 	av_frame_free(&s->to);
 	free(s->wide[0]);
 	free(s->wide[1]);
+	free(s->levels);
+	free(s->rows);
 	free(s);
 	return NULL;
 }

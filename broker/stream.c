@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/due.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "proto/control.h"
@@ -459,13 +460,11 @@ void view_leave(struct view *view, struct subscriber *s)
 void view_bound(struct view *view, struct subscriber *s, uint32_t generation)
 {
 	struct generation *g = view->generation;
-	struct stream *stream = view->stream;
 	if (s->pool || !g || g->id != generation)
 		return;
 	forget_old(view);
 	subscriber_attach(s, &g->pool, g->id);
-	if (stream->supply)
-		stream->supply->attached(stream->supply_data, view);
+	view_look_again(view);
 }
 
 bool view_is_running(const struct view *view)
@@ -507,13 +506,22 @@ void view_forget_newest(struct view *view)
 		pool_forget_newest(&view->generation->pool);
 }
 
+/* No other will come: who left it out for a while has it now. */
+static void end_with_newest(struct view *view)
+{
+	struct subscriber *s;
+	list_for_each(s, &view->subscribers, link)
+		subscriber_catch_up(s);
+	view_forget_newest(view);
+}
+
 void stream_forget_newest(struct stream *stream)
 {
 	struct view *view;
-	view_forget_newest(&stream->native);
-	view_forget_newest(&stream->mirror);
+	end_with_newest(&stream->native);
+	end_with_newest(&stream->mirror);
 	list_for_each(view, &stream->converted, link)
-		view_forget_newest(view);
+		end_with_newest(view);
 }
 
 /* --- Converted views -------------------------------------------------------------------------- */

@@ -52,6 +52,7 @@ struct view {
 	unsigned n_dependents; /* wanted views that are made from it */
 	unsigned reserved;     /* holds that are never revoked, of all subscribers together */
 	bool is_in_making;     /* stream_supply::wanted is asked for it: nobody may free it */
+	uint64_t passed_seq;   /* frames up to this are not to be made for it; 0: none */
 	bool was_returned;     /* the newest frame was given back by all before it was complete */
 	struct view_counts counts;
 	struct histogram copy;            /* captured to copied */
@@ -77,7 +78,7 @@ struct stream_supply {
 	void (*unwanted)(void *data, struct view *view);
 	/* A converted view that nobody wants is about to be freed. */
 	void (*forget)(void *data, struct view *view);
-	/* A subscriber was attached, and the view's newest frame may be old. */
+	/* A subscriber was attached, or is owed a frame, and the view's newest one may be old. */
 	void (*attached)(void *data, struct view *view);
 	/* A picture is just being brought into it, or made from it: to free it would wait for that. */
 	bool (*is_busy)(void *data, const struct view *view);

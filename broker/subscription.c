@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/describe.h"
+#include "broker/due.h"
 #include "broker/request.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -78,7 +79,7 @@ static void defer(struct subscriber *subscriber, uint64_t wait_ns)
 static void on_pace_timer(void *data)
 {
 	struct subscription *s = data;
-	subscriber_catch_up(&s->subscriber);
+	view_catch_up(s->view, &s->subscriber);
 }
 
 static const struct subscriber_ops ops = {
@@ -202,6 +203,20 @@ static bool has_form(const struct subscription *s)
 	return view_is_converted(s->view) || form_is_own(&s->form, &s->view->generation->format);
 }
 
+static void send_ended(struct subscription *s, int code, const char *text, bool subscribe_again)
+{
+	Sluice__Ended m = SLUICE__ENDED__INIT;
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	m.view = s->view->id;
+	m.code = (Sluice__ErrorCode)code;
+	m.text = (char *)text;
+	m.subscribe_again = subscribe_again;
+	packet.body_case = SLUICE__PACKET__BODY_ENDED;
+	packet.ended = &m;
+	snprintf(s->client->end_text, sizeof(s->client->end_text), "%s", text);
+	client_send(s->client, &packet, NULL);
+}
+
 static void end_other_form(struct subscription *s)
 {
 	char text[WIRE_TEXT_MAX + 1], has[64];
@@ -209,7 +224,8 @@ static void end_other_form(struct subscription *s)
 		"stream \"%s\" is %s now: subscribe again to have it converted",
 		s->view->stream->name,
 		format_describe(&s->view->generation->format, has, sizeof(has)));
-	subscription_end(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text);
+	send_ended(s, SLUICE__ERROR_CODE__ERROR_NO_VIEW, text, true);
+	subscription_destroy(s);
 }
 
 static void drop_timeline(struct subscription *s)
@@ -498,15 +514,7 @@ struct subscription *subscription_destroy(struct subscription *s)
 
 void subscription_end(struct subscription *s, int code, const char *text)
 {
-	Sluice__Ended m = SLUICE__ENDED__INIT;
-	Sluice__Packet packet = SLUICE__PACKET__INIT;
-	m.view = s->view->id;
-	m.code = (Sluice__ErrorCode)code;
-	m.text = (char *)text;
-	packet.body_case = SLUICE__PACKET__BODY_ENDED;
-	packet.ended = &m;
-	snprintf(s->client->end_text, sizeof(s->client->end_text), "%s", text);
-	client_send(s->client, &packet, NULL);
+	send_ended(s, code, text, false);
 	subscription_destroy(s);
 }
 

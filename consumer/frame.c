@@ -196,6 +196,25 @@ static void read_frame(struct frame *frame, const Sluice__Frame *in, struct mapp
 	read_damage(&frame->pub, in);
 }
 
+static uint64_t at_most(uint64_t a, uint64_t limit)
+{
+	return a < limit ? a : limit;
+}
+
+/* What did not come since the frame before, in this subscription or in the one that it goes on from. */
+static void count_gap(struct sluice_view *view, const Sluice__Frame *in)
+{
+	uint64_t before = view->last_seq > 0 ? view->last_seq : view->left_off_seq;
+	view->stats.received++;
+	view->last_seq = in->seq;
+	view->left_off_seq = 0;
+	if (before == 0 || in->seq <= before)
+		return;
+	uint64_t gap = in->seq - before - 1, paced = at_most(in->paced, gap);
+	view->stats.missed += gap - paced;
+	view->stats.paced += paced;
+}
+
 int frame_on_frame(struct sluice *conn, const Sluice__Packet *packet, struct fdset *fds)
 {
 	const Sluice__Frame *in = packet->frame;
@@ -206,17 +225,15 @@ int frame_on_frame(struct sluice *conn, const Sluice__Packet *packet, struct fds
 	r = check_frame(view, in, fds);
 	if (r < 0)
 		return r;
-	view->stats.received++;
-	if (view->last_seq > 0) {
-		view->stats.missed += in->seq - view->last_seq - 1 - in->paced;
-		view->stats.paced += in->paced;
-	}
-	view->last_seq = in->seq;
+	count_gap(view, in);
 	if (view->request.delivery == SLUICE_MAILBOX && view->n_waiting > 0) {
 		view->stats.missed++;
 		drop_oldest_waiting(view);
 	}
 	struct frame *frame = list_first(&view->unused, struct frame, link);
+	if (!frame)
+		return conn_protocol_error(
+			conn, "more frames than are taken, of one subscription after another");
 	read_frame(frame, in, view->mapping);
 	frame->pub.sync_fd = fds->n > 0 ? fdset_steal(fds, 0) : -1;
 	list_remove(&frame->link);

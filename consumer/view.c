@@ -275,19 +275,17 @@ bool views_on_refused(
 	return true;
 }
 
-/* Is it of a form that the broker may have to make? */
-static bool has_form(const struct sluice_view *view)
-{
-	const struct sluice_view_request *r = &view->request;
-	return r->fourcc || r->width || r->height || r->matrix || r->range;
-}
-
 /*
- * Ended, but perhaps only as it was: a stream that had this form by itself has another now, and is
- * converted for whoever subscribes. If that is refused, it is over.
+ * Ended only as it was: a stream that had this form by itself has another now, and is converted for
+ * whoever subscribes. If that is refused, it is over. What nobody has taken yet is dropped: frames of one
+ * subscription after the other must not pile up.
  */
 static void ask_again(struct sluice_view *view)
 {
+	view->stats.missed += view->n_waiting;
+	if (view->last_seq > 0)
+		view->left_off_seq = view->last_seq;
+	frames_drop_waiting(view);
 	view_detach(view, VIEW_SUBSCRIBING);
 	view_send_subscribe(view);
 }
@@ -305,7 +303,7 @@ int view_on_ended(struct sluice *conn, const Sluice__Packet *packet, struct fdse
 	/* that was our Bound, or crossed it */
 	if (code == SLUICE_ERROR_INTERNAL && view->import_error.text[0])
 		view_import_failed(view);
-	else if (code == SLUICE_ERROR_NO_VIEW && has_form(view))
+	else if (packet->ended->subscribe_again)
 		ask_again(view);
 	else if (is_about_memory(code) && view_can_fall_back(view))
 		view_fall_back(view, text);
@@ -330,6 +328,7 @@ void views_on_up(struct sluice *conn)
 static void lose(struct sluice_view *view, bool will_retry)
 {
 	struct sluice *conn = view->conn;
+	view->left_off_seq = 0;
 	if (view->is_abandoned || view->state == VIEW_ENDED) {
 		view_detach(view, VIEW_ENDED);
 		return;

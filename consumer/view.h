@@ -74,6 +74,7 @@ struct sluice_view {
 	struct error import_error; /* why the last import failed; empty text: it did not */
 	struct backoff backoff;    /* of imports */
 	uint64_t last_seq;         /* 0: none yet in this subscription */
+	uint64_t left_off_seq;     /* the last of the one that this goes on from; 0: it is new */
 	struct list waiting;       /* frame::link, oldest first */
 	struct list held;
 	struct list unused;

@@ -215,16 +215,31 @@ void fake_bye(struct fake *fake, Sluice__ErrorCode code, const char *text)
 	fake_send(fake, &packet, NULL);
 }
 
+static void send_ended(struct fake *fake, Sluice__Ended *ended)
+{
+	Sluice__Packet packet = SLUICE__PACKET__INIT;
+	packet.body_case = SLUICE__PACKET__BODY_ENDED;
+	packet.ended = ended;
+	fake_send(fake, &packet, NULL);
+}
+
 void fake_ended(struct fake *fake, Sluice__ErrorCode code, const char *text)
 {
 	Sluice__Ended ended = SLUICE__ENDED__INIT;
 	ended.view = fake->view;
 	ended.code = code;
 	ended.text = (char *)text;
-	Sluice__Packet packet = SLUICE__PACKET__INIT;
-	packet.body_case = SLUICE__PACKET__BODY_ENDED;
-	packet.ended = &ended;
-	fake_send(fake, &packet, NULL);
+	send_ended(fake, &ended);
+}
+
+void fake_ended_for_another(struct fake *fake, const char *text)
+{
+	Sluice__Ended ended = SLUICE__ENDED__INIT;
+	ended.view = fake->view;
+	ended.code = SLUICE__ERROR_CODE__ERROR_NO_VIEW;
+	ended.text = (char *)text;
+	ended.subscribe_again = true;
+	send_ended(fake, &ended);
 }
 
 void fake_stream(struct fake *fake, const char *name, Sluice__StreamState state)

@@ -125,6 +125,9 @@ void fake_control_finish(struct fake_memory *memory);
 
 void fake_ended(struct fake *fake, Sluice__ErrorCode code, const char *text);
 
+/* As above, ERROR_NO_VIEW: but whoever subscribes again has the same. */
+void fake_ended_for_another(struct fake *fake, const char *text);
+
 /* fake_welcome, fake_subscribed, fake_bind. */
 void fake_begin(struct fake *fake, unsigned max_holds, const struct fake_memory *memory);
 

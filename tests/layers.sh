@@ -28,14 +28,14 @@ broker/fanout\.                    common/|broker/(fanout|pool|frame)
 broker/form\.                      common/|broker/form
 broker/(scale|no_scale)\.          common/|broker/scale|libav|libsw
 broker/generation\.                common/|proto/control|broker/(generation|slots|memory|pool|fanout|frame)
-broker/(stream|catalog)\.          common/|proto/control|broker/(stream|catalog|generation|fanout|form|pool|frame)
+broker/(stream|due|catalog)\.      common/|proto/control|broker/(stream|due|catalog|generation|fanout|form|pool|frame)
 broker/gpu_slots\.                 common/|broker/(gpu_slots|slots|gpu/gpu)
 broker/imports\.                   common/|broker/(imports|gpu/gpu)
 broker/cpu_job\.                   common/|broker/(cpu_job|scale|capture/capture)
-broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|cpu_job|backlog|imports|scale|stream|generation|form|pool|frame|capture/capture|gpu/gpu)
+broker/(bridge|way|lane)\.         common/|broker/(bridge|way|lane|cpu_job|backlog|imports|scale|stream|due|generation|form|pool|frame|capture/capture|gpu/gpu)
 broker/devices\.                   common/|broker/(devices|gpu_slots|slots|server|gpu/gpu)
 broker/gate\.                      common/|proto/wire|broker/(gate|access)
-broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|fanout|form|generation|pool|frame)\.
+broker/(client|server|subscription|request|status|describe)\.  common/|proto/|.*\.pb-c|broker/(client|server|subscription|request|status|describe|gate|access|quota|catalog|stream|due|fanout|form|generation|pool|frame)\.
 broker/settings\.                  common/|proto/wire|broker/(settings|server)\.|ini\.h
 broker/socket\.                    common/|broker/socket|systemd/
 broker/source\.                    common/|broker/(source|bridge|devices|gpu_slots|settings|server|stream|generation|slots|memory|fanout|pool|frame|capture/capture|gpu/gpu)

@@ -30,7 +30,7 @@ static const Sluice__Subscribe *grant(struct fake *fake)
 static void send_paced(struct fake *fake, unsigned slot, uint64_t seq, uint64_t paced)
 {
 	Sluice__Frame frame = SLUICE__FRAME__INIT;
-	frame.view = FAKE_VIEW;
+	frame.view = fake->view;
 	frame.generation = memory.generation;
 	frame.slot = slot;
 	frame.seq = seq;
@@ -138,31 +138,97 @@ static void script_converted_from_now_on(struct fake *fake)
 	fake_welcome(fake, 1);
 	grant(fake);
 	fake_bind(fake, &memory);
-	fake_ended(fake, SLUICE__ERROR_CODE__ERROR_NO_VIEW, "it is another size now");
+	send_paced(fake, 0, 9, 0);
+	fake_ended_for_another(fake, "it is another size now");
 	fake->view = FAKE_VIEW + 1;
 	grant(fake);
 	fake_bind(fake, &memory);
 	fake_frame(fake, &memory, 0, 20);
 	fake_released(fake, &memory, 0, 20);
-	fake_ended(fake, SLUICE__ERROR_CODE__ERROR_NO_VIEW, "and now?");
+	fake_ended_for_another(fake, "and now?");
 	fake_refuse(fake, SLUICE__ERROR_CODE__ERROR_NO_VIEW, "it cannot be made");
 	fake_expect_end(fake);
 	fake_memory_finish(&memory);
 }
 
+static void wait_for_end_of_view(const struct session *s, const char *says)
+{
+	struct sluice_frame *frame;
+	int r;
+	while ((r = sluice_view_next(s->view, &frame)) == 0)
+		CHECK(sluice_wait(s->conn, LONG_MS) >= 0);
+	CHECK_EQ(r, -EOPNOTSUPP);
+	CHECK_STR(sluice_error(s->conn), says);
+}
+
 TEST(a_view_that_ends_because_the_stream_changed_is_asked_for_again)
 {
 	struct session s;
-	struct sluice_frame *frame;
-	int r;
+	struct sluice_frame *frame, *before = NULL;
 	begin(&s, script_converted_from_now_on, &asked, 0);
 	frame = next(&s);
+	/* what came before the change is taken before it is heard of, or dropped */
+	if (frame->seq == 9) {
+		before = frame;
+		frame = next(&s);
+	}
 	CHECK_EQ(frame->seq, 20);
+	CHECK_EQ(stats_of(&s).missed, before ? 10 : 11);
 	sluice_frame_release(frame);
-	while ((r = sluice_view_next(s.view, &frame)) == 0)
-		CHECK(sluice_wait(s.conn, LONG_MS) >= 0);
-	CHECK_EQ(r, -EOPNOTSUPP);
-	CHECK_STR(sluice_error(s.conn), "it cannot be made");
+	sluice_frame_release(before);
+	wait_for_end_of_view(&s, "it cannot be made");
+	end(&s);
+}
+
+static void script_given_up(struct fake *fake)
+{
+	fake_memory_init(&memory, 1, 0);
+	fake_welcome(fake, 1);
+	grant(fake);
+	fake_bind(fake, &memory);
+	fake_ended(fake, SLUICE__ERROR_CODE__ERROR_NO_VIEW, "it was tried three times");
+	fake_expect_end(fake);
+	fake_memory_finish(&memory);
+}
+
+TEST(a_view_that_was_given_up_ends_with_the_brokers_reason)
+{
+	struct session s;
+	begin(&s, script_given_up, &asked, 0);
+	wait_for_end_of_view(&s, "it was tried three times");
+	end(&s);
+}
+
+enum { CHANGES = 12 };
+
+/* Each time as many frames as may be out. */
+static void script_changes_often(struct fake *fake)
+{
+	uint64_t seq = 0;
+	fake_memory_init(&memory, 1, 0);
+	fake_welcome(fake, 1);
+	for (unsigned i = 0; i < CHANGES; i++) {
+		fake->view = FAKE_VIEW + i;
+		grant(fake);
+		fake_bind(fake, &memory);
+		for (unsigned k = 0; k < asked.max_holds; k++)
+			send_paced(fake, k, ++seq, 0);
+		if (i + 1 < CHANGES)
+			fake_ended_for_another(fake, "it is another size now");
+	}
+	fake_tell(fake);
+	fake_expect_end(fake);
+	fake_memory_finish(&memory);
+}
+
+TEST(frames_that_nobody_takes_do_not_pile_up_over_changes)
+{
+	struct session s;
+	begin(&s, script_changes_often, &asked, 0);
+	CHECK_EQ(sync_with(&s), asked.max_holds);
+	struct sluice_view_stats stats = stats_of(&s);
+	CHECK_EQ(stats.received, CHANGES * asked.max_holds);
+	CHECK_EQ(stats.missed, (CHANGES - 1) * asked.max_holds);
 	end(&s);
 }
 

@@ -197,10 +197,19 @@ TEST(a_timer_that_is_late_changes_nothing)
 	CHECK_EQ(r.n_sent, 2);
 	subscriber_catch_up(&r.s);
 	CHECK_EQ(r.n_sent, 2);
-	picture(start_ns + 3 * NS_PER_S / 60);
+}
+
+TEST(what_was_left_out_comes_before_its_generation_ends)
+{
+	begin(30);
+	run(60, 2, 0);
+	CHECK_EQ(r.n_sent, 1);
 	subscriber_detach(&r.s);
+	CHECK_EQ(r.n_sent, 2);
+	CHECK_EQ(r.seq[1], 2);
 	subscriber_catch_up(&r.s);
 	CHECK_EQ(r.n_sent, 2);
+	CHECK_EQ(r.s.counts.paced, 0);
 }
 
 TEST(times_that_jump_back_stop_nothing)

@@ -268,7 +268,25 @@ TEST(a_stream_without_a_format_sends_its_generation_when_it_has_one)
 	peer_expect(&peer, SLUICE__PACKET__BODY_ENDED);
 	CHECK_EQ(peer.packet->ended->code, SLUICE__ERROR_CODE__ERROR_NO_VIEW);
 	CHECK(strstr(peer.packet->ended->text, "is BGRx 48x32 now"));
+	CHECK(peer.packet->ended->subscribe_again);
 	CHECK_EQ(rig.stream[1].native.n_subscribers, 0);
+	end();
+}
+
+TEST(what_a_slow_client_left_out_comes_when_no_other_will)
+{
+	begin();
+	Sluice__Subscribe m = rig_request();
+	m.min_interval_ns = 3600 * NS_PER_S;
+	peer_consume_as(&peer, &m);
+	rig_publish(stream);
+	peer_expect_frame(&peer, 1);
+	rig_publish(stream);
+	rig_publish(stream);
+	peer_expect_nothing(&peer);
+	stream_forget_newest(stream); /* its source is gone */
+	peer_expect_frame(&peer, 3);
+	CHECK_EQ(peer.packet->frame->paced, 1);
 	end();
 }
 
