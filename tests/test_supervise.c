@@ -285,6 +285,22 @@ TEST(a_ctrl_c_reaches_a_child_once)
 	CHECK_EQ(count(read_said(&run), "stop"), 1);
 }
 
+TEST(under_nohup_what_dies_after_a_hangup_is_started_again)
+{
+	struct run run;
+	signal(SIGHUP, SIG_IGN);
+	begin(&run, (const char *const[]){ "echo >&3; echo there >&2; [ $0 -gt 0 ] && exit 0; "
+					   "while ! [ -e die ]; do sleep 0.02; done; exit 1",
+			    NULL });
+	await_text(&run, "a: there");
+	kill(run.pid, SIGHUP);
+	char path[256];
+	snprintf(path, sizeof(path), "%s/die", test_tmpdir());
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	CHECK_EQ(await_end(&run), SUPERVISE_COMPLETE);
+	signal(SIGHUP, SIG_DFL);
+}
+
 TEST(a_death_while_all_end_is_told_and_not_mended)
 {
 	struct run run;

@@ -289,6 +289,13 @@ static int conclude(struct supervisor *s)
 	return s->was_usage ? SUPERVISE_USAGE : result;
 }
 
+/* nohup(1): a signal that is blocked would be read although it is ignored. */
+static bool is_ignored(int signo)
+{
+	struct sigaction now;
+	return sigaction(signo, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 /* The signals become readable; children get the mask as it was. */
 static int take_over_signals(struct supervisor *s)
 {
@@ -296,7 +303,8 @@ static int take_over_signals(struct supervisor *s)
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGINT);
 	sigaddset(&ours, SIGTERM);
-	sigaddset(&ours, SIGHUP);
+	if (!is_ignored(SIGHUP))
+		sigaddset(&ours, SIGHUP);
 	sigaddset(&ours, SIGUSR1);
 	sigaddset(&ours, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);
