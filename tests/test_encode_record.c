@@ -590,3 +590,55 @@ TEST(key_frames_come_each_second_whatever_the_rate)
 	CHECK_EQ(n, 91);
 	CHECK(keys == 3 || keys == 4); /* in 2.8 s */
 }
+
+/* systemd signals a supervisor's child, and so does the supervisor. */
+TEST(two_signals_at_once_cut_no_file_off)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 30 },
+		{ FAKE_INTERRUPT, .n = 1 } };
+	struct take t;
+	prepare(&t, "a.mkv");
+	t.options.encoder.tune = "none"; /* so that frames are held back */
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	struct video_summary s = video_summarize(t.path);
+	CHECK(s.frames >= 30 && s.last == 30 && s.jumps == 0 && s.damaged == 0);
+}
+
+TEST(only_a_later_signal_insists_and_only_what_waits_for_others_has_a_time)
+{
+	CHECK_EQ(stop_install(), 0);
+	raise(SIGTERM);
+	raise(SIGINT);
+	CHECK(stop_is_asked() && !stop_is_overdue(NULL) && !stop_is_insisted_on(NULL));
+	raise(SIGALRM);
+	CHECK(stop_is_overdue(NULL) && !stop_is_insisted_on(NULL));
+	usleep(1100000);
+	raise(SIGINT);
+	CHECK(stop_is_insisted_on(NULL));
+}
+
+TEST(a_name_of_the_time_may_have_a_colon)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 3 },
+		{ .kind = FAKE_INTERRUPT } };
+	struct take t;
+	CHECK_EQ(chdir(test_tmpdir()), 0);
+	prepare(&t, "12:30.mkv");
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	CHECK(video_summarize("file:12:30.mkv").frames >= 3);
+}
+
+TEST(a_colon_does_not_make_a_protocol_and_a_device_is_no_file)
+{
+	char fifo[256];
+	snprintf(fifo, sizeof(fifo), "%s/fifo", test_tmpdir());
+	CHECK_EQ(mkfifo(fifo, 0600), 0);
+	CHECK_EQ(output_kind_of("%H:%M.mkv"), OUTPUT_FILE);
+	CHECK_EQ(output_kind_of("12:30.mkv"), OUTPUT_FILE);
+	CHECK_EQ(output_kind_of("file:/nowhere/a.mkv"), OUTPUT_FILE);
+	CHECK_EQ(output_kind_of("rtmp://host/live"), OUTPUT_SERVER);
+	CHECK_EQ(output_kind_of("md5:a"), OUTPUT_PIPE);
+	CHECK_EQ(output_kind_of("fd:"), OUTPUT_PIPE);
+	CHECK_EQ(output_kind_of("/dev/null"), OUTPUT_PIPE);
+	CHECK_EQ(output_kind_of(fifo), OUTPUT_PIPE);
+}

@@ -334,3 +334,17 @@ TEST(with_keep_a_name_of_the_time_alone_gets_a_number)
 	for (unsigned i = 1; i <= 4; i++)
 		CHECK(is_video(numbered(year, i)));
 }
+
+TEST(keep_sees_through_ffmpegs_name_of_a_file)
+{
+	struct take t;
+	char url[300];
+	prepare(&t, "a.mkv");
+	snprintf(url, sizeof(url), "file:%s", t.path);
+	t.options.output = url;
+	t.options.segment_us = 0;
+	t.options.keep = true;
+	make_file(t.path);
+	CHECK_EQ(run(&t, some, N(some)), 0);
+	CHECK(is_kept(t.path) && is_video(numbered("a-%d.mkv", 1)));
+}

@@ -15,7 +15,8 @@
 
 enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
 
-#define MP4S "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp"
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#define MP4S    "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp"
 
 /*
  * What makes a container playable although its end is missing; and RTSP goes through what lets its
@@ -86,17 +87,17 @@ static bool is_one_of(const char *name, const char *list)
 	return false;
 }
 
-/* "rtmp" of "rtmp://…"; false: it is a file's name. A colon behind a slash is part of that. */
+/* "rtmp" of "rtmp://…"; false: it is a file's name. A colon behind anything else is part of that. */
 static bool protocol_of(const char *path, char *protocol, size_t size)
 {
-	size_t n = strcspn(path, ":/");
-	if (path[n] != ':')
+	size_t n = strspn(path, LETTERS "0123456789+.-");
+	if (strspn(path, LETTERS) == 0 || path[n] != ':')
 		return false;
 	snprintf(protocol, size, "%.*s", (int)n, path);
 	return true;
 }
 
-enum output_kind output_kind_of(const char *path)
+static enum output_kind kind_by_name(const char *path)
 {
 	char protocol[32];
 	if (!protocol_of(path, protocol, sizeof(protocol)))
@@ -105,6 +106,17 @@ enum output_kind output_kind_of(const char *path)
 		if (strcmp(protocol, local[i].protocol) == 0)
 			return local[i].kind;
 	return OUTPUT_SERVER;
+}
+
+enum output_kind output_kind_of(const char *path)
+{
+	struct stat st;
+	enum output_kind kind = kind_by_name(path);
+	if (kind != OUTPUT_FILE)
+		return kind;
+	av_strstart(path, "file:", &path);
+	bool is_pipe = stat(path, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode));
+	return is_pipe ? OUTPUT_PIPE : OUTPUT_FILE;
 }
 
 static const char *usual_muxer(const char *path)
@@ -173,7 +185,7 @@ static int check_server(const char *path, struct problem *problem)
 
 static int check_place(const char *path, struct problem *problem)
 {
-	switch (output_kind_of(path)) {
+	switch (kind_by_name(path)) {
 	case OUTPUT_FILE:
 		return check_file(path, problem);
 	case OUTPUT_PIPE:
@@ -299,13 +311,22 @@ static int write_header(struct output *o, struct problem *problem)
 	return 0;
 }
 
+/* FFmpeg would take 12:30.mkv for a protocol. url_out [give] */
+static int name_for_ffmpeg(
+	const char *path, const AVOutputFormat *format, char **url_out, AVDictionary **options_out)
+{
+	if (kind_by_name(path) != OUTPUT_FILE || av_strstart(path, "file:", NULL))
+		return listen_prepare(path, format, url_out, options_out);
+	return asprintf(url_out, "file:%s", path) < 0 ? -ENOMEM : 0;
+}
+
 static int open_file(struct output *o, struct problem *problem)
 {
 	if (o->ctx->oformat->flags & AVFMT_NOFILE)
 		return 0;
 	_cleanup_free_ char *url = NULL;
 	AVDictionary *options = NULL;
-	if (listen_prepare(o->path, o->ctx->oformat, &url, &options) < 0)
+	if (name_for_ffmpeg(o->path, o->ctx->oformat, &url, &options) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	/* seven whole packets of MPEG-TS; the URL's own pkt_size comes after it */
 	if (strcmp(o->ctx->oformat->name, "mpegts") == 0)

@@ -33,10 +33,10 @@ int output_check(const char *path, const char *muxer, const AVCodec *codec,
 /* ENCODER_… flags that an encoder for this container needs. */
 unsigned output_encoder_flags(const AVOutputFormat *format);
 
-/* What an output is, by its name. */
+/* What an output is, by its name, and where that is in the file system by what is there. */
 enum output_kind {
 	OUTPUT_FILE,   /* a name in the file system: there may be several */
-	OUTPUT_PIPE,   /* there is one, and it waits for its reader */
+	OUTPUT_PIPE,   /* there is one, and it waits for its reader; or a device */
 	OUTPUT_SERVER, /* it may be away, and come back */
 };
 

@@ -1,14 +1,17 @@
 #include "consumer/encoder/parts.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libavutil/avstring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "consumer/encoder/link.h"
+#include "common/fd.h"
 #include "consumer/encoder/choose.h"
+#include "consumer/encoder/link.h"
 #include "consumer/encoder/names.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
@@ -115,6 +118,21 @@ static void say(const struct parts *p, const struct encoder *encoder)
 }
 
 /*
+ * For --keep: is there a file of that name? If not it is made, so that it is nobody else's. What
+ * cannot be made is for output_open() to tell.
+ */
+static bool is_taken(const struct parts *p, const char *path)
+{
+	if (output_kind_of(path) != OUTPUT_FILE)
+		return false;
+	av_strstart(path, "file:", &path);
+	if (p->format->flags & AVFMT_NOFILE)
+		return access(path, F_OK) == 0;
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return fd < 0 && errno == EEXIST;
+}
+
+/*
  * Two files within what a pattern tells apart: the second gets a number, or it would replace the
  * first; so does one that --keep must not replace. path_out [give]
  */
@@ -131,7 +149,7 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 			return out_of_memory(problem);
 		free(p->name);
 		p->name = TAKE_PTR(name);
-		if (p->options->keep && access(path, F_OK) == 0)
+		if (p->options->keep && is_taken(p, path))
 			continue;
 		*path_out = TAKE_PTR(path);
 		return 0;
@@ -140,7 +158,8 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 
 static int open_file(struct parts *p, struct problem *problem)
 {
-	const AVIOInterruptCB interrupt = { stop_is_overdue, NULL };
+	bool is_file = output_kind_of(p->options->output) == OUTPUT_FILE;
+	const AVIOInterruptCB interrupt = { is_file ? stop_is_insisted_on : stop_is_overdue, NULL };
 	_cleanup_free_ char *path = NULL;
 	int r = choose_path(p, &path, problem);
 	if (r == 0)
