@@ -114,6 +114,16 @@ static void read_all(int fd, size_t most, const char *path)
 	close(file);
 }
 
+static int connect_to(int port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0);
+	return fd;
+}
+
 /* GET what is served there. */
 static void view(int port, const char *path)
 {
@@ -442,4 +452,34 @@ TEST(a_viewer_who_comes_late_sees_what_is_new)
 	struct video_summary s = check_visit(0);
 	CHECK(s.damaged == 0 && s.last == 90);
 	CHECK(s.first > 35);
+}
+
+/* A scanner of ports, or a browser that opens connections in advance. */
+TEST(one_who_comes_and_says_nothing_keeps_no_viewer_out)
+{
+	static const struct fake_step steps[] = { { .kind = FAKE_LIVE },
+		{ FAKE_LIVE_FRAMES, .n = 130 }, { .kind = FAKE_INTERRUPT } };
+	struct take t;
+	int port = free_port();
+	prepare(&t, port);
+	snprintf(t.url, sizeof(t.url), "http://127.0.0.1:%d/?listen=1", port);
+	t.options.timeout_us = 500000;
+	fflush(NULL);
+	pid_t viewer = fork();
+	if (viewer == 0) {
+		alarm(60 * test_slowness());
+		usleep(500000);
+		int mute = connect_to(port);
+		usleep(1500000);
+		view(port, file_of_visit(0));
+		close(mute);
+		_exit(0);
+	}
+	pid_t encoder = fork(); /* FFmpeg 5 loses the descriptor of the mute one */
+	if (encoder == 0)
+		_exit(run(&t, steps, N(steps)) != 0);
+	await(encoder);
+	await(viewer);
+	struct video_summary s = check_visit(0);
+	CHECK(s.damaged == 0 && s.last == 130);
 }

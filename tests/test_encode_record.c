@@ -642,3 +642,52 @@ TEST(a_colon_does_not_make_a_protocol_and_a_device_is_no_file)
 	CHECK_EQ(output_kind_of("/dev/null"), OUTPUT_PIPE);
 	CHECK_EQ(output_kind_of(fifo), OUTPUT_PIPE);
 }
+
+/* A terminal that was stopped, a reader that hangs. */
+static void fill_stderr(void)
+{
+	int fds[2];
+	char much[4096] = "";
+	CHECK(pipe2(fds, O_NONBLOCK) == 0);
+	while (write(fds[1], much, sizeof(much)) > 0)
+		;
+	CHECK_EQ(fcntl(fds[1], F_SETFL, 0), 0);
+	CHECK(dup2(fds[1], STDERR_FILENO) >= 0);
+}
+
+TEST(who_does_not_read_stderr_stops_neither_the_capture_nor_the_end)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 10 },
+		{ FAKE_FORMAT, 0, DRM_FORMAT_XRGB8888, 201, 160 }, { FAKE_FRAMES, .n = 10 },
+		{ .kind = FAKE_INTERRUPT } };
+	struct take t;
+	int status;
+	prepare(&t, "a.mkv");
+	t.options.quiet = false;
+	t.stats.is_live = true;
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		alarm(20 * test_slowness());
+		fill_stderr();
+		int r = run(&t, steps, N(steps));
+		stats_print_summary(&t.stats, t.path);
+		_exit(r != 0 || t.stats.parts != 2);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
+/* An RTSP server answers "404 " and what it likes. */
+TEST(what_a_server_says_does_not_reach_the_terminal_as_it_is)
+{
+	struct problem problem;
+	avlog_install(false);
+	avlog_forget();
+	av_log(NULL, AV_LOG_ERROR, "method failed: 404 \033]0;title\a\n");
+	CHECK_EQ(avlog_problem(&problem, -EIO, "cannot write"), -EIO);
+	CHECK_STR(problem.text, "cannot write: method failed: 404 ?]0;title?");
+	av_log(NULL, AV_LOG_WARNING, "Error parsing option %s\n", "\033[2J");
+	CHECK(avlog_has_complaint(&problem, "x"));
+	CHECK_STR(problem.text, "x: Error parsing option ?[2J");
+}

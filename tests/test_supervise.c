@@ -217,6 +217,17 @@ TEST(a_wrong_command_line_ends_all_at_once)
 	CHECK(strstr(run.said, "again") == NULL && strstr(run.said, "failed") == NULL);
 }
 
+TEST(one_that_cannot_go_on_is_not_started_again_and_the_others_go_on)
+{
+	struct run run;
+	run_to_end(&run,
+		(const char *const[]){ "echo begins >&2; echo >&3; exit 3",
+			"echo >&3; until grep -q 'a cannot' said; do sleep 0.02; done", NULL });
+	expect(&run, SUPERVISE_FAILED, "test: a cannot go on: it is not started again\n");
+	CHECK_EQ(count(run.said, "begins"), 1);
+	CHECK(strstr(run.said, "test: a has failed\n") && !strstr(run.said, "b has failed"));
+}
+
 TEST(one_that_never_begins_is_given_up_and_the_others_go_on)
 {
 	struct run run;

@@ -13,6 +13,7 @@
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/queue.h"
+#include "consumer/encoder/say.h"
 #include "consumer/encoder/stop.h"
 
 #define RETRY_FIRST_NS (NS_PER_S / 2)
@@ -132,13 +133,16 @@ static void await_viewer(struct link *l)
 
 static int connect_to_server(struct link *l, struct problem *problem)
 {
-	const AVIOInterruptCB interrupt = { is_hopeless, l };
+	const struct output_patience patience = {
+		.interrupt = { is_hopeless, l },
+		.timeout_us = (int64_t)(l->settings.timeout_ns / NS_PER_US),
+	};
 	bool listens = listen_is_asked(l->settings.url);
 	if (listens)
 		await_viewer(l);
 	set_deadline(l, listens ? FOR_EVER_NS : l->settings.timeout_ns);
 	int r = output_open(
-		&l->output, l->settings.url, l->settings.format, l->track, &interrupt, problem);
+		&l->output, l->settings.url, l->settings.format, l->track, &patience, problem);
 	if (r == 0)
 		be_connected(l);
 	return explain(l, r, problem);
@@ -212,6 +216,8 @@ static bool pause_for(struct link *l, uint64_t ns)
 static uint64_t next_pause(struct link *l)
 {
 	uint64_t pause = l->retry_ns;
+	if (listen_is_asked(l->settings.url))
+		return pause;
 	l->retry_ns = pause * 2 < RETRY_MAX_NS ? pause * 2 : RETRY_MAX_NS;
 	return pause;
 }
@@ -241,13 +247,24 @@ static bool is_mistake(int r)
 	return r == -EINVAL || r == -ENOMEM || r == -EPROTONOSUPPORT;
 }
 
+/*
+ * Who came to an output that listens was no viewer, or a bad one: the next may be one. (FFmpeg's HTTP
+ * loses a descriptor for each that it could not talk to.)
+ */
+static bool is_of_viewer(const struct link *l, int r)
+{
+	return listen_is_asked(l->settings.url) &&
+	       (r == -EIO || r == -ETIMEDOUT || r == -EPIPE || r == -ECONNRESET);
+}
+
 /* A call failed, with this sentence. 0: the server is there again. */
 static int recover(struct link *l, int failure, struct problem *problem)
 {
 	struct problem farewell;
 	uint64_t lost_ns = now_ns(), late;
 	bool was_there = l->connected_ns > 0;
-	if (!was_there && (!l->settings.wait || is_mistake(failure)))
+	bool may_wait = (l->settings.wait && !is_mistake(failure)) || is_of_viewer(l, failure);
+	if (!was_there && !may_wait)
 		return failure;
 	if (atomic_load(&l->end_ns))
 		return failure;
@@ -258,16 +275,14 @@ static int recover(struct link *l, int failure, struct problem *problem)
 	set_deadline(l, HANG_UP_NS);
 	if (l->output)
 		hang_up(l, &farewell);
-	fprintf(stderr, "sluice-encode: %s; trying again\n", problem->text);
+	say("%s; trying again", problem->text);
 	int r = try_again(l, lost_ns, problem);
 	if (r < 0)
 		return r;
 	late = count_return(l, was_there);
-	fprintf(stderr,
-		"sluice-encode: %s is %s after %.1f s; packets that were not sent until now: "
-		"%llu\n",
-		l->settings.url, was_there ? "back" : "there",
-		(double)(now_ns() - lost_ns) / (double)NS_PER_S, (unsigned long long)late);
+	say("%s is %s after %.1f s; packets that were not sent until now: %llu", l->settings.url,
+		was_there ? "back" : "there", (double)(now_ns() - lost_ns) / (double)NS_PER_S,
+		(unsigned long long)late);
 	return 0;
 }
 

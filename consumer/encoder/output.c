@@ -62,6 +62,7 @@ struct output {
 	bool failed;            /* a write did not work: no trailer */
 	bool has_header;
 	uint64_t packet_bytes;
+	int64_t timeout_us;
 	char path[];
 };
 
@@ -312,12 +313,12 @@ static int write_header(struct output *o, struct problem *problem)
 }
 
 /* FFmpeg would take 12:30.mkv for a protocol. url_out [give] */
-static int name_for_ffmpeg(
-	const char *path, const AVOutputFormat *format, char **url_out, AVDictionary **options_out)
+static int name_for_ffmpeg(const struct output *o, char **url_out, AVDictionary **options_out)
 {
-	if (kind_by_name(path) != OUTPUT_FILE || av_strstart(path, "file:", NULL))
-		return listen_prepare(path, format, url_out, options_out);
-	return asprintf(url_out, "file:%s", path) < 0 ? -ENOMEM : 0;
+	if (kind_by_name(o->path) != OUTPUT_FILE || av_strstart(o->path, "file:", NULL))
+		return listen_prepare(
+			o->path, o->ctx->oformat, o->timeout_us, url_out, options_out);
+	return asprintf(url_out, "file:%s", o->path) < 0 ? -ENOMEM : 0;
 }
 
 static int open_file(struct output *o, struct problem *problem)
@@ -326,7 +327,7 @@ static int open_file(struct output *o, struct problem *problem)
 		return 0;
 	_cleanup_free_ char *url = NULL;
 	AVDictionary *options = NULL;
-	if (name_for_ffmpeg(o->path, o->ctx->oformat, &url, &options) < 0)
+	if (name_for_ffmpeg(o, &url, &options) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	/* seven whole packets of MPEG-TS; the URL's own pkt_size comes after it */
 	if (strcmp(o->ctx->oformat->name, "mpegts") == 0)
@@ -357,13 +358,15 @@ static int create(struct output **output_out, const char *path, const AVOutputFo
 }
 
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem)
+	const struct track *track, const struct output_patience *patience, struct problem *problem)
 {
 	_cleanup_(output_destroyp) struct output *o = NULL;
 	if (create(&o, path, format) < 0 || add_stream(o, track) < 0 || date(o->ctx) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
-	if (interrupt)
-		o->ctx->interrupt_callback = *interrupt;
+	if (patience) {
+		o->ctx->interrupt_callback = patience->interrupt;
+		o->timeout_us = patience->timeout_us;
+	}
 	int r = open_file(o, problem);
 	if (r == 0)
 		r = write_header(o, problem);

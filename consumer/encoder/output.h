@@ -42,17 +42,22 @@ enum output_kind {
 
 enum output_kind output_kind_of(const char *path);
 
+struct output_patience {
+	/* asked while something blocks (a pipe that nobody reads): not 0 ends that with an error */
+	AVIOInterruptCB interrupt;
+	int64_t timeout_us; /* for a viewer who has come and says nothing; 0: for ever */
+};
+
 /**
  * Create the file, or connect, and write the header. The first packet's time will be 0. May block
  * on a network or a pipe.
  *
  * track       [borrow] for the call
- * interrupt   [borrow] for the call, its opaque until output_close(); asked while something blocks (a
- *             pipe that nobody reads): not 0 ends that with an error. NULL: nothing does
+ * patience    [borrow] for the call, its opaque until output_close(). NULL: no end of it
  * output_out  [give]
  */
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem);
+	const struct track *track, const struct output_patience *patience, struct problem *problem);
 
 /* packet [borrow], blank afterwards. 0, or negative with a sentence. May block. */
 int output_write(struct output *output, AVPacket *packet, struct problem *problem);

@@ -15,6 +15,7 @@
 #include "consumer/encoder/names.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
+#include "consumer/encoder/say.h"
 #include "consumer/encoder/stop.h"
 
 struct parts {
@@ -98,22 +99,19 @@ static int refuse_second(
 		p->options->output);
 }
 
-static void say(const struct parts *p, const struct encoder *encoder)
+static void tell(const struct parts *p, const struct encoder *encoder)
 {
 	int width, height;
 	encoder_size(encoder, &width, &height);
 	if (p->options->quiet)
 		return;
 	if (p->stats->parts > 0 && p->link)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, publishing it anew\n",
-			width, height);
+		say("the picture is %dx%d now, publishing it anew", width, height);
 	else if (p->stats->parts > 0)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, going on in part %u\n",
-			width, height, p->stats->parts);
+		say("the picture is %dx%d now, going on in part %u", width, height,
+			p->stats->parts);
 	if ((uint32_t)width != p->picture.width || (uint32_t)height != p->picture.height)
-		fprintf(stderr,
-			"sluice-encode: %ux%u has an odd side, which the codec does not take: "
-			"cropped to %dx%d\n",
+		say("%ux%u has an odd side, which the codec does not take: cropped to %dx%d",
 			p->picture.width, p->picture.height, width, height);
 }
 
@@ -159,11 +157,13 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 static int open_file(struct parts *p, struct problem *problem)
 {
 	bool is_file = output_kind_of(p->options->output) == OUTPUT_FILE;
-	const AVIOInterruptCB interrupt = { is_file ? stop_is_insisted_on : stop_is_overdue, NULL };
+	const struct output_patience patience = {
+		.interrupt = { is_file ? stop_is_insisted_on : stop_is_overdue, NULL },
+	};
 	_cleanup_free_ char *path = NULL;
 	int r = choose_path(p, &path, problem);
 	if (r == 0)
-		r = output_open(&p->output, path, p->format, p->track, &interrupt, problem);
+		r = output_open(&p->output, path, p->format, p->track, &patience, problem);
 	if (r == 0)
 		p->stats->parts++;
 	return r;
@@ -195,7 +195,7 @@ int parts_begin(struct parts *parts, const struct encoder *encoder,
 	parts->segment = av_rescale_q(
 		parts->options->segment_us, (AVRational){ 1, 1000000 }, encoder_time_base(encoder));
 	parts->key_at = parts->cut_at = parts->segment;
-	say(parts, encoder);
+	tell(parts, encoder);
 	return parts->link ? publish(parts, problem) : open_file(parts, problem);
 }
 

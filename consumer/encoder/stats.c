@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "consumer/encoder/now.h"
+#include "consumer/encoder/say.h"
 
 #define TERMINAL_EVERY_NS (NS_PER_S / 2)
 #define LOG_EVERY_NS      (5 * NS_PER_S)
@@ -111,10 +112,12 @@ void stats_print_live(struct stats *stats, uint64_t now_ns)
 		return;
 	if (stats->line.ns) {
 		stats_format_line(stats, speed_since(stats, &stats->line, now_ns), text);
+		char line[STATS_TEXT_MAX + 16];
 		if (stats->rewrites)
-			fprintf(stderr, "\r\033[K%.*s", (int)terminal_columns(), text);
+			snprintf(line, sizeof(line), "\r\033[K%.*s", (int)terminal_columns(), text);
 		else
-			fprintf(stderr, "%s\n", text);
+			snprintf(line, sizeof(line), "%s\n", text);
+		say_text(line);
 	}
 	stats->line = mark_now(stats, now_ns);
 	stats->next_line_ns = now_ns + (stats->rewrites ? TERMINAL_EVERY_NS : LOG_EVERY_NS);
@@ -137,24 +140,25 @@ void stats_format_json(const struct stats *stats, char *text, size_t size)
 void stats_print_summary(const struct stats *stats, const char *output)
 {
 	uint64_t ns = stats->end_ns - stats->begin_ns;
-	if (stats->rewrites && stats->line.ns)
-		fputs("\r\033[K", stderr);
-	fprintf(stderr, "%s", output);
+	char text[SAY_MAX], more[32] = "", counts[64] = "";
+	int n = 0;
 	if (stats->parts > 1)
-		fprintf(stderr, " and %u more", stats->parts - 1);
-	fprintf(stderr,
-		": %" PRIu64 " frames in %.1f s (%.1f fps), %.2f MB, %.0f kbit/s, "
-		"latency p50 %.1f ms p99 %.1f ms, skipped %" PRIu64 ", dropped %" PRIu64
-		", revoked %" PRIu64 ", torn %" PRIu64,
-		stats->frames, seconds(ns), per_second(stats->frames, ns),
-		(double)stats->bytes / 1e6, per_second(stats->packet_bytes, ns) * 8 / 1000,
-		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99),
-		stats->skipped, stats->dropped, stats->revoked, stats->torn);
+		snprintf(more, sizeof(more), " and %u more", stats->parts - 1);
 	if (stats->repeated)
-		fprintf(stderr, ", repeated %" PRIu64, stats->repeated);
+		n = snprintf(counts, sizeof(counts), ", repeated %" PRIu64, stats->repeated);
 	if (stats->unused)
-		fprintf(stderr, ", unused %" PRIu64, stats->unused);
-	fputc('\n', stderr);
+		snprintf(
+			counts + n, sizeof(counts) - (size_t)n, ", unused %" PRIu64, stats->unused);
+	snprintf(text, sizeof(text),
+		"%s%.2048s%s: %" PRIu64 " frames in %.1f s (%.1f fps), %.2f MB, %.0f kbit/s, "
+		"latency p50 %.1f ms p99 %.1f ms, skipped %" PRIu64 ", dropped %" PRIu64
+		", revoked %" PRIu64 ", torn %" PRIu64 "%s\n",
+		stats->rewrites && stats->line.ns ? "\r\033[K" : "", output, more, stats->frames,
+		seconds(ns), per_second(stats->frames, ns), (double)stats->bytes / 1e6,
+		per_second(stats->packet_bytes, ns) * 8 / 1000,
+		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99),
+		stats->skipped, stats->dropped, stats->revoked, stats->torn, counts);
+	say_text(text);
 }
 
 static void write_string(FILE *file, const char *text)

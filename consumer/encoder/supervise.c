@@ -16,6 +16,7 @@ enum {
 	LAST_BYTES = 64 * 1024, /* what a pipe may hold when its child is dead */
 	STATUS_COMPLETE = 0,    /* exit status of a child */
 	STATUS_USAGE = 2,
+	STATUS_FINAL = SUPERVISE_STATUS_FINAL,
 };
 
 const struct supervise_times supervise_times_usual = {
@@ -166,6 +167,10 @@ static void on_end(struct supervisor *s, unsigned i, int status)
 		begin_to_end(s, SIGTERM, s->plan->times.grace_ns);
 	} else if (s->stops > 0) {
 		end_early(s, i, why);
+	} else if (code == STATUS_FINAL) {
+		w->state = FAILED;
+		console_say(&s->console, "%s: %s cannot go on: it is not started again",
+			s->plan->program, name_of(s, i));
 	} else {
 		start_again_later(s, i, why);
 	}
