@@ -348,3 +348,14 @@ TEST(keep_sees_through_ffmpegs_name_of_a_file)
 	CHECK_EQ(run(&t, some, N(some)), 0);
 	CHECK(is_kept(t.path) && is_video(numbered("a-%d.mkv", 1)));
 }
+
+TEST(a_segment_shorter_than_a_tick_is_one_tick)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 5 },
+		{ .kind = FAKE_INTERRUPT } };
+	struct take t;
+	prepare(&t, "a.mkv");
+	t.options.segment_us = 1;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	CHECK_EQ(t.stats.parts, 5);
+}

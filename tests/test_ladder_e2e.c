@@ -173,7 +173,9 @@ TEST(a_rung_that_cannot_begin_is_given_up_and_the_others_go_on)
 	struct encode_process ladder;
 	broker_start(&b, options);
 	/* H.263 has few sizes, and this is none */
-	encode_start(&ladder, &b, ENCODE "--ladder 180p:2M,90p:2M:h263 %t/talk.mkv");
+	encode_start(&ladder, &b,
+		"--socket %s --stream test --queue fifo:32 --ladder "
+		"180p:2M,90p:2M:h263 %t/talk.mkv");
 	encode_await_text(&ladder, "90p-h263 ended with exit status 1 at each of its 5 starts");
 	await_file("talk-180p.mkv");
 	kill(ladder.pid, SIGTERM);

@@ -194,6 +194,8 @@ int parts_begin(struct parts *parts, const struct encoder *encoder,
 	parts->picture = *picture;
 	parts->segment = av_rescale_q(
 		parts->options->segment_us, (AVRational){ 1, 1000000 }, encoder_time_base(encoder));
+	if (parts->options->segment_us > 0 && parts->segment == 0)
+		parts->segment = 1; /* shorter than a tick */
 	parts->key_at = parts->cut_at = parts->segment;
 	tell(parts, encoder);
 	return parts->link ? publish(parts, problem) : open_file(parts, problem);
