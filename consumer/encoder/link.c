@@ -320,6 +320,8 @@ static void *run(void *data)
 	if (r < 0)
 		last = &farewell;
 	int closed = l->output ? hang_up(l, last) : 0;
+	if (listen_is_asked(l->settings.url))
+		closed = 0; /* FFmpeg complains of a viewer who hangs up on the last byte */
 	pthread_mutex_lock(&l->lock);
 	l->result = r < 0 ? r : closed;
 	l->problem = problem;
