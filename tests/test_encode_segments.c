@@ -359,3 +359,24 @@ TEST(a_segment_shorter_than_a_tick_is_one_tick)
 	CHECK_EQ(run(&t, steps, N(steps)), 0);
 	CHECK_EQ(t.stats.parts, 5);
 }
+
+TEST(a_codec_that_takes_no_wishes_has_a_key_frame_each_second)
+{
+	struct take t;
+	prepare(&t, "a.mkv");
+	if (!encoder_find("libsvtav1"))
+		test_skip("FFmpeg has no libsvtav1 here");
+	t.options.encoder.codec = "libsvtav1";
+	t.options.encoder.gop = -1;
+	t.options.encoder.crf = 50;
+	t.options.limit_frames = FRAMES;
+	CHECK_EQ(run(&t, three_seconds, N(three_seconds)), 0);
+	CHECK(t.stats.parts >= 3);
+	uint32_t next = (uint32_t)t.stats.first_seq;
+	for (unsigned i = 0; i < t.stats.parts; i++) {
+		struct video_summary s = video_summarize(numbered("a-%05d.mkv", i));
+		CHECK(s.first == next && s.damaged == 0 && s.jumps == 0 && s.begins_with_key);
+		next = s.last + 1;
+	}
+	CHECK_EQ(next, t.stats.first_seq + FRAMES);
+}

@@ -16,6 +16,7 @@
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/say.h"
+#include "consumer/encoder/settings.h"
 #include "consumer/encoder/stop.h"
 
 struct parts {
@@ -97,6 +98,16 @@ static int refuse_second(
 		"what came before is complete",
 		p->picture.width, p->picture.height, picture->width, picture->height,
 		p->options->output);
+}
+
+static void tell_of_keys(const struct parts *p)
+{
+	const AVCodec *codec = encoder_find(p->stats->codec);
+	bool needs_keys = p->link || p->options->segment_us > 0;
+	if (!codec || !needs_keys || p->options->quiet || settings_takes_key_requests(codec))
+		return;
+	say("%s makes no key frame when it is asked to: %s waits for the next that -g and -r make",
+		codec->name, p->link ? "a server that was away" : "a segment");
 }
 
 static void tell(const struct parts *p, const struct encoder *encoder)
@@ -198,6 +209,8 @@ int parts_begin(struct parts *parts, const struct encoder *encoder,
 		parts->segment = 1; /* shorter than a tick */
 	parts->key_at = parts->cut_at = parts->segment;
 	tell(parts, encoder);
+	if (parts->stats->parts == 0)
+		tell_of_keys(parts);
 	return parts->link ? publish(parts, problem) : open_file(parts, problem);
 }
 
