@@ -212,7 +212,8 @@ static int run_ffmpeg(
 /* Of one frame, without the start. In a run so short that starting is most of it: with it. */
 static double each_of(double all, double half, unsigned frames)
 {
-	return all > 1.2 * half ? (all - half) / (frames - frames / 2) : all / frames;
+	unsigned rest = frames - frames / 2;
+	return all > 1.2 * half ? (all - half) / rest : all / frames;
 }
 
 static struct cost cost_of_each(const struct cost *all, const struct cost *half, unsigned frames)
