@@ -223,7 +223,8 @@ static int play(struct sluice *c, const struct fake_step *s)
 		c->end = -ECONNRESET;
 		break;
 	default:
-		raise(SIGINT);
+		for (unsigned i = 0; i <= s->n; i++)
+			raise(SIGINT);
 	}
 	return 1;
 }

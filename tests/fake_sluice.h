@@ -25,7 +25,7 @@ enum fake_kind {
 	FAKE_LIVE,        /* it is back */
 	FAKE_REMOVED,     /* the stream is removed */
 	FAKE_GONE,        /* the broker is gone */
-	FAKE_INTERRUPT,   /* this process gets SIGINT */
+	FAKE_INTERRUPT,   /* this process gets SIGINT, and n times more */
 };
 
 struct fake_step {

@@ -32,9 +32,10 @@ struct take {
 
 /* One connection to the test's server. */
 struct visit {
-	unsigned away_ms; /* nobody listens before it */
-	size_t bytes;     /* are read, then it hangs up; 0: all */
-	bool is_mute;     /* accepts, and reads nothing */
+	unsigned away_ms;   /* nobody listens before it */
+	size_t bytes;       /* are read, then it hangs up; 0: all */
+	bool is_mute;       /* accepts, and reads nothing */
+	unsigned asleep_ms; /* between accepting and reading */
 };
 
 static void prepare(struct take *take, int port)
@@ -113,6 +114,32 @@ static void read_all(int fd, size_t most, const char *path)
 	close(file);
 }
 
+static int connect_to(int port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0);
+	return fd;
+}
+
+/* GET what is served there. */
+static void view(int port, const char *path)
+{
+	char url[64];
+	unsigned char buf[16384];
+	AVIOContext *from, *to;
+	int n;
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d/", port);
+	CHECK(avio_open(&from, url, AVIO_FLAG_READ) >= 0);
+	CHECK(avio_open(&to, path, AVIO_FLAG_WRITE) >= 0);
+	while ((n = avio_read_partial(from, buf, sizeof(buf))) > 0)
+		avio_write(to, buf, n);
+	avio_closep(&from);
+	avio_closep(&to);
+}
+
 static void receive(int port, const struct visit *visits, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -123,6 +150,7 @@ static void receive(int port, const struct visit *visits, unsigned n)
 		close(listener);
 		while (visits[i].is_mute)
 			pause();
+		usleep(visits[i].asleep_ms * 1000);
 		read_all(fd, visits[i].bytes, file_of_visit(i));
 		close(fd);
 	}
@@ -317,10 +345,9 @@ TEST(a_queue_is_bounded_in_time_and_in_memory)
 	struct queue q;
 	struct queue_item item;
 	queue_init(&q);
-	CHECK(!queue_is_full(&q, 1000 * NS_PER_S) && queue_has_room(&q, 1000 * NS_PER_S));
+	CHECK(!queue_is_full(&q, 1000 * NS_PER_S));
 	add(&q, 10, NS_PER_S);
 	CHECK(!queue_is_full(&q, 2 * NS_PER_S));
-	CHECK(!queue_has_room(&q, NS_PER_S + QUEUE_AGE_MS * NS_PER_MS / 2 + 1));
 	CHECK(queue_is_full(&q, NS_PER_S + QUEUE_AGE_MS * NS_PER_MS + 1));
 	add(&q, QUEUE_BYTES_MAX, NS_PER_S);
 	CHECK(queue_is_full(&q, NS_PER_S));
@@ -329,4 +356,132 @@ TEST(a_queue_is_bounded_in_time_and_in_memory)
 	CHECK_EQ(queue_clear(&q), 1);
 	CHECK(!queue_take(&q, &item));
 	CHECK(!queue_is_full(&q, 1000 * NS_PER_S));
+}
+
+TEST(packets_are_thrown_away_and_tracks_are_kept)
+{
+	struct queue q;
+	struct queue_item item;
+	struct track *tracks[] = { calloc(1, sizeof(struct track)),
+		calloc(1, sizeof(struct track)) };
+	queue_init(&q);
+	CHECK(tracks[0] && tracks[1]);
+	add(&q, 10, NS_PER_S);
+	CHECK_EQ(queue_add_track(&q, tracks[0], NS_PER_S), 0);
+	add(&q, 20, 2 * NS_PER_S);
+	CHECK_EQ(queue_add_track(&q, tracks[1], 2 * NS_PER_S), 0);
+	CHECK(queue_is_older(&q, NS_PER_S / 2, 2 * NS_PER_S));
+	CHECK_EQ(queue_drop_packets(&q), 2);
+	CHECK(q.n_packets == 0 && q.bytes == 0);
+	CHECK(!queue_is_full(&q, 1000 * NS_PER_S)); /* a track is never too old */
+	add(&q, 30, 3 * NS_PER_S);
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(queue_take(&q, &item) && item.track == tracks[i]);
+		track_destroy(item.track);
+	}
+	CHECK(queue_take(&q, &item) && item.packet && item.packet->size == 30);
+	av_packet_free(&item.packet);
+	CHECK(!queue_take(&q, &item));
+	CHECK_EQ(queue_drop_packets(&q), 0);
+	add(&q, 40, NS_PER_S);
+	CHECK_EQ(queue_clear(&q), 1);
+}
+
+/* Numbers of a visit's frames. Returns how many. */
+static unsigned read_numbers(const char *path, uint32_t *number, unsigned most)
+{
+	struct video v;
+	AVFrame *frame;
+	unsigned n = 0;
+	CHECK(video_open(&v, path));
+	while (n < most && video_next(&v, &frame))
+		n += video_stamp(frame, &number[n]) == STAMP_OK;
+	video_close(&v);
+	return n;
+}
+
+TEST(a_server_that_sleeps_gets_what_is_new_and_not_what_is_old)
+{
+	enum { ALL = 190 };
+	static const struct fake_step steps[] = { { .kind = FAKE_LIVE },
+		{ FAKE_LIVE_FRAMES, .n = ALL }, { .kind = FAKE_INTERRUPT } };
+	static const struct visit visits[] = { { .asleep_ms = 3200 } };
+	struct take t;
+	uint32_t number[ALL];
+	int port = free_port();
+	pid_t server = serve(port, visits, N(visits));
+	prepare(&t, port);
+	t.options.wait = true;
+	t.options.muxer = "nut";
+	t.options.encoder.codec = "rawvideo"; /* more than a socket takes */
+	t.options.encoder.crf = -1;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	await(server);
+	unsigned n = read_numbers(file_of_visit(0), number, ALL);
+	CHECK(n > 0 && t.stats.late > 0 && number[n - 1] == ALL);
+	unsigned at = n - 1, jumps = 0;
+	for (unsigned i = 1; i < n; i++)
+		if (number[i] != number[i - 1] + 1) {
+			at = i;
+			jumps++;
+		}
+	printf("     %u frames, up to %u, then from %u\n", n, number[at - 1], number[at]);
+	CHECK_EQ(jumps, 1);
+	/* what came in the two seconds behind what the socket took is what is missing */
+	CHECK(number[at - 1] < 40);
+}
+
+TEST(a_viewer_who_comes_late_sees_what_is_new)
+{
+	static const struct fake_step steps[] = { { .kind = FAKE_LIVE },
+		{ FAKE_LIVE_FRAMES, .n = 90 }, { .kind = FAKE_INTERRUPT } };
+	struct take t;
+	int port = free_port();
+	prepare(&t, port);
+	snprintf(t.url, sizeof(t.url), "http://127.0.0.1:%d/?listen=1", port);
+	fflush(NULL);
+	pid_t viewer = fork();
+	if (viewer == 0) {
+		alarm(60 * test_slowness());
+		usleep(1500000); /* frame 48, or fewer on a slow machine */
+		view(port, file_of_visit(0));
+		_exit(0);
+	}
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	await(viewer);
+	struct video_summary s = check_visit(0);
+	CHECK(s.damaged == 0 && s.last == 90);
+	CHECK(s.first > 10);
+}
+
+/* A scanner of ports, or a browser that opens connections in advance. */
+TEST(one_who_comes_and_says_nothing_keeps_no_viewer_out)
+{
+	static const struct fake_step steps[] = { { .kind = FAKE_LIVE },
+		{ FAKE_LIVE_FRAMES, .n = 130 }, { .kind = FAKE_INTERRUPT } };
+	struct take t;
+	int port = free_port();
+	prepare(&t, port);
+	snprintf(t.url, sizeof(t.url), "http://127.0.0.1:%d/?listen=1", port);
+	t.options.timeout_us = 500000;
+	fflush(NULL);
+	pid_t viewer = fork();
+	if (viewer == 0) {
+		alarm(60 * test_slowness());
+		usleep(500000);
+		int mute = connect_to(port);
+		usleep(1500000);
+		view(port, file_of_visit(0));
+		close(mute);
+		_exit(0);
+	}
+	pid_t encoder = fork(); /* FFmpeg 5 loses the descriptor of the mute one */
+	if (encoder == 0 && run(&t, steps, N(steps)) != 0)
+		test_fail(__FILE__, __LINE__, "%s", t.problem.text);
+	if (encoder == 0)
+		_exit(0);
+	await(encoder);
+	await(viewer);
+	struct video_summary s = check_visit(0);
+	CHECK(s.damaged == 0 && s.last == 130);
 }

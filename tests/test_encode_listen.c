@@ -31,11 +31,12 @@ TEST(the_word_in_the_url_is_ffmpegs_option)
 		char *opened = NULL;
 		AVDictionary *options = NULL;
 		CHECK_ROW(listen_is_asked(urls[i].url) == urls[i].listens, urls[i].url);
-		CHECK_EQ(listen_prepare(urls[i].url, mpjpeg, &opened, &options), 0);
+		CHECK_EQ(listen_prepare(urls[i].url, mpjpeg, 5000000, &opened, &options), 0);
 		CHECK_STR(opened, urls[i].opened);
-		CHECK_EQ(av_dict_count(options), urls[i].listens ? 2 : 0);
+		CHECK_EQ(av_dict_count(options), urls[i].listens ? 3 : 0);
 		if (urls[i].listens) {
 			CHECK_STR(av_dict_get(options, "listen", NULL, 0)->value, "1");
+			CHECK_STR(av_dict_get(options, "timeout", NULL, 0)->value, "5000000");
 			CHECK_STR(av_dict_get(options, "content_type", NULL, 0)->value,
 				"multipart/x-mixed-replace;boundary=ffmpeg");
 		}

@@ -334,3 +334,49 @@ TEST(with_keep_a_name_of_the_time_alone_gets_a_number)
 	for (unsigned i = 1; i <= 4; i++)
 		CHECK(is_video(numbered(year, i)));
 }
+
+TEST(keep_sees_through_ffmpegs_name_of_a_file)
+{
+	struct take t;
+	char url[300];
+	prepare(&t, "a.mkv");
+	snprintf(url, sizeof(url), "file:%s", t.path);
+	t.options.output = url;
+	t.options.segment_us = 0;
+	t.options.keep = true;
+	make_file(t.path);
+	CHECK_EQ(run(&t, some, N(some)), 0);
+	CHECK(is_kept(t.path) && is_video(numbered("a-%d.mkv", 1)));
+}
+
+TEST(a_segment_shorter_than_a_tick_is_one_tick)
+{
+	static const struct fake_step steps[] = { { FAKE_FRAMES, .n = 5 },
+		{ .kind = FAKE_INTERRUPT } };
+	struct take t;
+	prepare(&t, "a.mkv");
+	t.options.segment_us = 1;
+	CHECK_EQ(run(&t, steps, N(steps)), 0);
+	CHECK_EQ(t.stats.parts, 5);
+}
+
+TEST(a_codec_that_takes_no_wishes_has_a_key_frame_each_second)
+{
+	struct take t;
+	prepare(&t, "a.mkv");
+	if (!encoder_find("libsvtav1"))
+		test_skip("FFmpeg has no libsvtav1 here");
+	t.options.encoder.codec = "libsvtav1";
+	t.options.encoder.gop = -1;
+	t.options.encoder.crf = 50;
+	t.options.limit_frames = FRAMES;
+	CHECK_EQ(run(&t, three_seconds, N(three_seconds)), 0);
+	CHECK(t.stats.parts >= 3);
+	uint32_t next = (uint32_t)t.stats.first_seq;
+	for (unsigned i = 0; i < t.stats.parts; i++) {
+		struct video_summary s = video_summarize(numbered("a-%05d.mkv", i));
+		CHECK(s.first == next && s.damaged == 0 && s.jumps == 0 && s.begins_with_key);
+		next = s.last + 1;
+	}
+	CHECK_EQ(next, t.stats.first_seq + FRAMES);
+}

@@ -57,12 +57,18 @@ TEST(three_encoders_have_every_frame_while_the_fourth_is_killed_each_second)
 		snprintf(name, sizeof(name), "%s.json", names[i]);
 		CHECK_ROW(encode_stat(name, "n_gaps") == 0, names[i]);
 		CHECK_ROW(encode_stat(name, "torn") == 0, names[i]);
+		double frames = encode_stat(name, "frames") + encode_stat(name, "repeated");
+		double last = encode_stat(name, "last_seq");
 		snprintf(name, sizeof(name), "%s.mkv", names[i]);
 		struct video_summary s = video_summarize(in_tmp(name));
 		if (s.jumps || s.damaged || !s.is_monotonic || s.frames < seconds() * RATE / 2)
 			test_fail(__FILE__, __LINE__, "%s: %u frames, %u jumps, %u damaged%s", name,
 				s.frames, s.jumps, s.damaged,
 				s.is_monotonic ? "" : ", times go back");
+		/* a half that is lost leaves no gap in what is there */
+		if (s.frames != frames || s.last != last)
+			test_fail(__FILE__, __LINE__, "%s: %u frames of %.0f, up to %u of %.0f",
+				name, s.frames, frames, s.last, last);
 		printf("     %s: %u frames, numbers %u to %u\n", name, s.frames, s.first, s.last);
 	}
 	CHECK(broker_fds(&b) <= fds); /* and the dead have left nothing */

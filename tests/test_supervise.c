@@ -217,6 +217,17 @@ TEST(a_wrong_command_line_ends_all_at_once)
 	CHECK(strstr(run.said, "again") == NULL && strstr(run.said, "failed") == NULL);
 }
 
+TEST(one_that_cannot_go_on_is_not_started_again_and_the_others_go_on)
+{
+	struct run run;
+	run_to_end(&run,
+		(const char *const[]){ "echo begins >&2; echo >&3; exit 3",
+			"echo >&3; until grep -q 'a cannot' said; do sleep 0.02; done", NULL });
+	expect(&run, SUPERVISE_FAILED, "test: a cannot go on: it is not started again\n");
+	CHECK_EQ(count(run.said, "begins"), 1);
+	CHECK(strstr(run.said, "test: a has failed\n") && !strstr(run.said, "b has failed"));
+}
+
 TEST(one_that_never_begins_is_given_up_and_the_others_go_on)
 {
 	struct run run;
@@ -283,6 +294,22 @@ TEST(a_ctrl_c_reaches_a_child_once)
 	kill(run.pid, SIGTERM);
 	CHECK_EQ(await_end(&run), SUPERVISE_COMPLETE);
 	CHECK_EQ(count(read_said(&run), "stop"), 1);
+}
+
+TEST(under_nohup_what_dies_after_a_hangup_is_started_again)
+{
+	struct run run;
+	signal(SIGHUP, SIG_IGN);
+	begin(&run, (const char *const[]){ "echo >&3; echo there >&2; [ $0 -gt 0 ] && exit 0; "
+					   "while ! [ -e die ]; do sleep 0.02; done; exit 1",
+			    NULL });
+	await_text(&run, "a: there");
+	kill(run.pid, SIGHUP);
+	char path[256];
+	snprintf(path, sizeof(path), "%s/die", test_tmpdir());
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	CHECK_EQ(await_end(&run), SUPERVISE_COMPLETE);
+	signal(SIGHUP, SIG_DFL);
 }
 
 TEST(a_death_while_all_end_is_told_and_not_mended)

@@ -36,6 +36,8 @@ static void feed(struct video *v)
 		v->is_drained = true;
 		return;
 	}
+	if (v->n_packets++ == 0)
+		v->begins_with_key = v->packet->flags & AV_PKT_FLAG_KEY;
 	avcodec_send_packet(v->codec, v->packet);
 	av_packet_unref(v->packet);
 }
@@ -112,7 +114,8 @@ static void add(struct video_summary *s, const struct video *v, const AVFrame *f
 	s->width = frame->width;
 	s->height = frame->height;
 	if (video_stamp(frame, &number) != STAMP_OK) {
-		s->damaged++;
+		if (s->damaged++ == 0)
+			s->first_damaged = s->frames - 1;
 		return;
 	}
 	if (s->frames == 1)
@@ -133,6 +136,7 @@ struct video_summary video_summarize(const char *path)
 		return s;
 	while (video_next(&v, &frame))
 		add(&s, &v, frame);
+	s.begins_with_key = v.begins_with_key;
 	video_close(&v);
 	return s;
 }

@@ -14,6 +14,8 @@ struct video {
 	AVPacket *packet;
 	AVFrame *frame;
 	bool is_drained;
+	bool begins_with_key; /* the first packet is flagged as one */
+	uint64_t n_packets;
 };
 
 /* false: there is no video in that file. */
@@ -32,9 +34,11 @@ enum stamp_result video_stamp(const AVFrame *frame, uint32_t *number_out);
 
 struct video_summary {
 	unsigned frames;
-	unsigned damaged; /* no stamp, or a torn one */
-	unsigned jumps;   /* numbers that are not the one before plus 1 */
-	unsigned repeats; /* the same number again */
+	unsigned damaged;       /* no stamp, or a torn one */
+	unsigned first_damaged; /* which frame, from 0, if any is */
+	bool begins_with_key;   /* the first packet is flagged as one */
+	unsigned jumps;         /* numbers that are not the one before plus 1 */
+	unsigned repeats;       /* the same number again */
 	uint32_t first, last;
 	bool is_monotonic; /* each frame is later than the one before */
 	double first_ms, last_ms;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
+
 enum { LINE_MAX_BYTES = 400, ERRNO_MAX = 4095 };
 
 /* Encoders log from threads of their own. */
@@ -96,6 +98,7 @@ bool avlog_has_complaint(struct problem *problem, const char *codec)
 	pthread_mutex_lock(&lock);
 	snprintf(text, sizeof(text), "%s", said()->complaint);
 	pthread_mutex_unlock(&lock);
+	text_clean(text);
 	if (text[0])
 		problem_set(problem, 0, "%s: %s", codec, text);
 	return text[0];
@@ -111,6 +114,7 @@ int avlog_problem(struct problem *problem, int averror, const char *fmt, ...)
 	pthread_mutex_lock(&lock);
 	snprintf(reason, sizeof(reason), "%s", said()->error);
 	pthread_mutex_unlock(&lock);
+	text_clean(reason); /* a server's words may be in it */
 	if (!reason[0])
 		av_strerror(averror, reason, sizeof(reason));
 	int result = averror < 0 && averror >= -ERRNO_MAX ? averror : -EIO;

@@ -6,12 +6,14 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "consumer/encoder/avlog.h"
 #include "consumer/encoder/listen.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/queue.h"
+#include "consumer/encoder/say.h"
 #include "consumer/encoder/stop.h"
 
 #define RETRY_FIRST_NS (NS_PER_S / 2)
@@ -21,11 +23,13 @@
 #define HANG_UP_NS     (NS_PER_S / 2)   /* for the goodbye to a server that is gone */
 #define END_GRACE_NS   (2 * NS_PER_S)   /* for what is left when all ends; under STOP_GRACE_S */
 #define ABANDON_NS     (NS_PER_S / 2)   /* after that, for a call that cannot be broken */
+#define FRESH_NS       (NS_PER_S / 2)   /* what a server may get that waited for its connection */
 #define LOOK_NS        (50 * NS_PER_MS) /* between looks at the clock */
 #define FOR_EVER_NS    (UINT64_MAX / 2)
 
 struct link {
 	struct link_settings settings;
+	char *url; /* of the settings: a connection that hangs outlives its owner */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* CLOCK_MONOTONIC */
@@ -98,19 +102,49 @@ static int hang_up(struct link *l, struct problem *problem)
 	return r;
 }
 
+/* What waits would be seen too late: go on with a key frame. The lock is held. */
+static void start_afresh(struct link *l)
+{
+	l->stats.late += queue_drop_packets(&l->queue);
+	l->is_choosy = true;
+	l->asked_ns = 0;
+}
+
+/* It took its time, and the first thing that the server shows should not be old. */
+static void be_connected(struct link *l)
+{
+	uint64_t now = l->connected_ns = now_ns();
+	pthread_mutex_lock(&l->lock);
+	l->stats.was_connected = true;
+	if (l->is_away || queue_is_older(&l->queue, FRESH_NS, now))
+		start_afresh(l);
+	l->is_away = false;
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* What comes while nobody looks at it is not kept: a viewer comes when he comes. */
+static void await_viewer(struct link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->is_away = true;
+	l->stats.late += queue_drop_packets(&l->queue);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static int connect_to_server(struct link *l, struct problem *problem)
 {
-	const AVIOInterruptCB interrupt = { is_hopeless, l };
-	/* a viewer comes when he comes */
-	set_deadline(l, listen_is_asked(l->settings.url) ? FOR_EVER_NS : l->settings.timeout_ns);
+	const struct output_patience patience = {
+		.interrupt = { is_hopeless, l },
+		.timeout_us = (int64_t)(l->settings.timeout_ns / NS_PER_US),
+	};
+	bool listens = listen_is_asked(l->settings.url);
+	if (listens)
+		await_viewer(l);
+	set_deadline(l, listens ? FOR_EVER_NS : l->settings.timeout_ns);
 	int r = output_open(
-		&l->output, l->settings.url, l->settings.format, l->track, &interrupt, problem);
-	if (r == 0) {
-		l->connected_ns = now_ns();
-		pthread_mutex_lock(&l->lock);
-		l->stats.was_connected = true;
-		pthread_mutex_unlock(&l->lock);
-	}
+		&l->output, l->settings.url, l->settings.format, l->track, &patience, problem);
+	if (r == 0)
+		be_connected(l);
 	return explain(l, r, problem);
 }
 
@@ -156,12 +190,9 @@ static void be_away(struct link *l)
 }
 
 /* Returns how many packets were not sent until now. */
-static uint64_t be_back(struct link *l, bool was_there)
+static uint64_t count_return(struct link *l, bool was_there)
 {
 	pthread_mutex_lock(&l->lock);
-	l->is_away = false;
-	l->is_choosy = true;
-	l->asked_ns = 0;
 	l->stats.republished += was_there;
 	uint64_t late = l->stats.late;
 	pthread_mutex_unlock(&l->lock);
@@ -185,6 +216,8 @@ static bool pause_for(struct link *l, uint64_t ns)
 static uint64_t next_pause(struct link *l)
 {
 	uint64_t pause = l->retry_ns;
+	if (listen_is_asked(l->settings.url))
+		return pause;
 	l->retry_ns = pause * 2 < RETRY_MAX_NS ? pause * 2 : RETRY_MAX_NS;
 	return pause;
 }
@@ -214,13 +247,24 @@ static bool is_mistake(int r)
 	return r == -EINVAL || r == -ENOMEM || r == -EPROTONOSUPPORT;
 }
 
+/*
+ * Who came to an output that listens was no viewer, or a bad one: the next may be one. (FFmpeg's HTTP
+ * loses a descriptor for each that it could not talk to.)
+ */
+static bool is_of_viewer(const struct link *l, int r)
+{
+	return listen_is_asked(l->settings.url) &&
+	       (r == -EIO || r == -ETIMEDOUT || r == -EPIPE || r == -ECONNRESET);
+}
+
 /* A call failed, with this sentence. 0: the server is there again. */
 static int recover(struct link *l, int failure, struct problem *problem)
 {
 	struct problem farewell;
 	uint64_t lost_ns = now_ns(), late;
 	bool was_there = l->connected_ns > 0;
-	if (!was_there && (!l->settings.wait || is_mistake(failure)))
+	bool may_wait = (l->settings.wait && !is_mistake(failure)) || is_of_viewer(l, failure);
+	if (!was_there && !may_wait)
 		return failure;
 	if (atomic_load(&l->end_ns))
 		return failure;
@@ -231,16 +275,14 @@ static int recover(struct link *l, int failure, struct problem *problem)
 	set_deadline(l, HANG_UP_NS);
 	if (l->output)
 		hang_up(l, &farewell);
-	fprintf(stderr, "sluice-encode: %s; trying again\n", problem->text);
+	say("%s; trying again", problem->text);
 	int r = try_again(l, lost_ns, problem);
 	if (r < 0)
 		return r;
-	late = be_back(l, was_there);
-	fprintf(stderr,
-		"sluice-encode: %s is %s after %.1f s; packets that were not sent until now: "
-		"%llu\n",
-		l->settings.url, was_there ? "back" : "there",
-		(double)(now_ns() - lost_ns) / (double)NS_PER_S, (unsigned long long)late);
+	late = count_return(l, was_there);
+	say("%s is %s after %.1f s; packets that were not sent until now: %llu", l->settings.url,
+		was_there ? "back" : "there", (double)(now_ns() - lost_ns) / (double)NS_PER_S,
+		(unsigned long long)late);
 	return 0;
 }
 
@@ -278,6 +320,8 @@ static void *run(void *data)
 	if (r < 0)
 		last = &farewell;
 	int closed = l->output ? hang_up(l, last) : 0;
+	if (listen_is_asked(l->settings.url))
+		closed = 0; /* FFmpeg complains of a viewer who hangs up on the last byte */
 	pthread_mutex_lock(&l->lock);
 	l->result = r < 0 ? r : closed;
 	l->problem = problem;
@@ -321,12 +365,14 @@ int link_create(
 	if (!l)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	l->settings = *settings;
+	l->settings.url = l->url = strdup(settings->url);
 	l->retry_ns = RETRY_FIRST_NS;
 	queue_init(&l->queue);
-	int r = init_lock(l);
+	int r = l->url ? init_lock(l) : -ENOMEM;
 	if (r == 0)
 		r = start_thread(l);
 	if (r < 0) {
+		free(l->url);
 		free(l);
 		return problem_set(problem, r, "no thread can be started");
 	}
@@ -357,13 +403,11 @@ static bool is_wanted(struct link *l, const AVPacket *packet, uint64_t now)
 {
 	if (l->is_away)
 		return false;
-	if (!l->is_choosy && queue_is_full(&l->queue, now)) {
-		l->is_choosy = true;
-		l->asked_ns = 0;
-	}
+	if (queue_is_full(&l->queue, now))
+		start_afresh(l);
 	if (!l->is_choosy)
 		return true;
-	if (!(packet->flags & AV_PKT_FLAG_KEY) || !queue_has_room(&l->queue, now))
+	if (!(packet->flags & AV_PKT_FLAG_KEY))
 		return false;
 	l->is_choosy = false;
 	return true;
@@ -386,8 +430,7 @@ bool link_wants_key(struct link *link)
 {
 	uint64_t now = now_ns();
 	pthread_mutex_lock(&link->lock);
-	bool wants = !link->is_away && link->is_choosy && queue_has_room(&link->queue, now) &&
-		     now - link->asked_ns >= ASK_AGAIN_NS;
+	bool wants = !link->is_away && link->is_choosy && now - link->asked_ns >= ASK_AGAIN_NS;
 	if (wants)
 		link->asked_ns = now;
 	pthread_mutex_unlock(&link->lock);
@@ -446,6 +489,7 @@ struct link *link_destroy(struct link *link)
 	track_destroy(link->track);
 	pthread_cond_destroy(&link->changed);
 	pthread_mutex_destroy(&link->lock);
+	free(link->url);
 	free(link);
 	return NULL;
 }

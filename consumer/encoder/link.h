@@ -19,7 +19,7 @@
 struct link;
 
 struct link_settings {
-	const char *url; /* [borrow] for ever: a connection that hangs outlives its owner */
+	const char *url;
 	const AVOutputFormat *format;
 	bool wait;            /* for the server, if it is away at the start */
 	uint64_t timeout_ns;  /* for an answer, and for a write */
@@ -33,7 +33,7 @@ struct link_stats {
 	bool was_connected;
 };
 
-/* 0, or negative with a sentence. link_out [give] */
+/* settings [borrow]. 0, or negative with a sentence. link_out [give] */
 int link_create(
 	struct link **link_out, const struct link_settings *settings, struct problem *problem);
 

@@ -1,6 +1,7 @@
 #include "consumer/encoder/listen.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,8 @@ static void cut(char *url, const char *word_in_url)
 	memmove(at, at + n, strlen(at + n) + 1);
 }
 
-int listen_prepare(
-	const char *url, const AVOutputFormat *format, char **url_out, AVDictionary **options_out)
+int listen_prepare(const char *url, const AVOutputFormat *format, int64_t timeout_us,
+	char **url_out, AVDictionary **options_out)
 {
 	_cleanup_free_ char *copy = strdup(url);
 	AVDictionary *options = NULL;
@@ -47,6 +48,10 @@ int listen_prepare(
 		return -ENOMEM;
 	const char *at = find_word(copy);
 	int r = at ? av_dict_set(&options, "listen", "1", 0) : 0;
+	/* of the connection below: HTTP's own would be for its viewer's coming */
+	if (at && r >= 0 && timeout_us > 0)
+		r = av_dict_set_int(
+			&options, "timeout", timeout_us < INT_MAX ? timeout_us : INT_MAX, 0);
 	if (at && r >= 0 && format->mime_type)
 		r = av_dict_set(&options, "content_type", format->mime_type, 0);
 	if (r < 0) {

@@ -1,7 +1,10 @@
 /* sluice-encode: from a stream to a video file. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -15,8 +18,10 @@
 #include "consumer/encoder/parts.h"
 #include "consumer/encoder/record.h"
 #include "consumer/encoder/rung.h"
+#include "consumer/encoder/say.h"
 #include "consumer/encoder/stats.h"
 #include "consumer/encoder/stop.h"
+#include "consumer/encoder/supervise.h"
 
 enum { EXIT_COMPLETE = 0, EXIT_EARLY = 1, EXIT_USAGE = 2 };
 
@@ -28,8 +33,7 @@ static void closep(FILE **file)
 
 static int complain(int status, const struct problem *problem)
 {
-	fprintf(stderr, "sluice-encode: %s%s\n", problem->text,
-		status == EXIT_USAGE ? " (see --help)" : "");
+	say("%s%s", problem->text, status == EXIT_USAGE ? " (see --help)" : "");
 	return status;
 }
 
@@ -75,12 +79,72 @@ static int check(
 	return parts_check_output(options, format_out, problem);
 }
 
+static int exit_status(int r)
+{
+	return r == -EINVAL ? EXIT_USAGE : EXIT_EARLY;
+}
+
+/* As the process of that rung will. Says what is wrong. */
+static int check_rung(struct options options)
+{
+	struct problem problem;
+	struct rung_paths paths;
+	const AVOutputFormat *format;
+	int r = rung_apply(&options, &paths, &problem);
+	if (r == 0)
+		r = check(&options, &format, &problem);
+	if (r < 0)
+		complain(exit_status(r), &problem);
+	rung_paths_free(&paths);
+	return r;
+}
+
+/* What cannot work is told at once, once, and nothing is started. An exit status. */
+static int check_rungs(struct options options)
+{
+	int r = 0;
+	avlog_install(options.verbose);
+	if (options.rung || options.ladder.n == 0)
+		r = check_rung(options);
+	for (unsigned i = 0; !options.rung && i < options.ladder.n && r == 0; i++) {
+		struct options own = options;
+		own.rung = options.ladder.rung[i].name;
+		r = check_rung(own);
+	}
+	return r < 0 ? exit_status(r) : EXIT_COMPLETE;
+}
+
+/* In a process of its own: trying a codec leaves threads, and what a GPU's driver holds. */
+static int check_apart(const struct options *options)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(check_rungs(*options));
+	}
+	/* what cannot be tried here is found out by the processes themselves */
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return EXIT_COMPLETE;
+	return WEXITSTATUS(status);
+}
+
 /* The processes below say what is wrong with what they were told. */
 static int run_parent(
 	const struct options *options, int argc, char *const *argv, struct problem *problem)
 {
+	int status = check_apart(options);
+	if (status != EXIT_COMPLETE)
+		return status;
 	int r = parent_run(options, argc, argv, problem);
-	return r < 0 ? complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, problem) : r;
+	return r < 0 ? complain(exit_status(r), problem) : r;
+}
+
+/* A disk that is full or read-only is so after another start, too. */
+static int final_status(const struct options *options, int r)
+{
+	bool is_final = r == -ENOSPC || r == -EDQUOT || r == -EROFS;
+	return options->is_supervised && is_final ? SUPERVISE_STATUS_FINAL : EXIT_EARLY;
 }
 
 /* --time is for all processes of a restarted recording. true: it is over. */
@@ -114,9 +178,9 @@ int main(int argc, char **argv)
 		return run_parent(&options, argc, argv, &problem);
 	avlog_install(options.verbose);
 	if ((r = rung_apply(&options, &paths, &problem)) < 0)
-		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+		return complain(exit_status(r), &problem);
 	if ((r = check(&options, &format, &problem)) < 0)
-		return complain(r == -EINVAL ? EXIT_USAGE : EXIT_EARLY, &problem);
+		return complain(exit_status(r), &problem);
 	if (take_used_time(&options))
 		return EXIT_COMPLETE;
 	if (options.stats_path && !(stats_file = fopen(options.stats_path, "we"))) {
@@ -128,5 +192,5 @@ int main(int argc, char **argv)
 		problem_set(&problem, r, "signals cannot be taken: %s", strerror(-r));
 	else
 		r = record_and_report(&options, format, stats_file, &problem);
-	return r < 0 ? complain(EXIT_EARLY, &problem) : EXIT_COMPLETE;
+	return r < 0 ? complain(final_status(&options, r), &problem) : EXIT_COMPLETE;
 }

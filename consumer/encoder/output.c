@@ -15,7 +15,8 @@
 
 enum { USUAL_RATE = 60 /* frames per second: how long a last packet is shown */ };
 
-#define MP4S "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp"
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#define MP4S    "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp"
 
 /*
  * What makes a container playable although its end is missing; and RTSP goes through what lets its
@@ -61,6 +62,7 @@ struct output {
 	bool failed;            /* a write did not work: no trailer */
 	bool has_header;
 	uint64_t packet_bytes;
+	int64_t timeout_us;
 	char path[];
 };
 
@@ -86,17 +88,17 @@ static bool is_one_of(const char *name, const char *list)
 	return false;
 }
 
-/* "rtmp" of "rtmp://…"; false: it is a file's name. A colon behind a slash is part of that. */
+/* "rtmp" of "rtmp://…"; false: it is a file's name. A colon behind anything else is part of that. */
 static bool protocol_of(const char *path, char *protocol, size_t size)
 {
-	size_t n = strcspn(path, ":/");
-	if (path[n] != ':')
+	size_t n = strspn(path, LETTERS "0123456789+.-");
+	if (strspn(path, LETTERS) == 0 || path[n] != ':')
 		return false;
 	snprintf(protocol, size, "%.*s", (int)n, path);
 	return true;
 }
 
-enum output_kind output_kind_of(const char *path)
+static enum output_kind kind_by_name(const char *path)
 {
 	char protocol[32];
 	if (!protocol_of(path, protocol, sizeof(protocol)))
@@ -105,6 +107,17 @@ enum output_kind output_kind_of(const char *path)
 		if (strcmp(protocol, local[i].protocol) == 0)
 			return local[i].kind;
 	return OUTPUT_SERVER;
+}
+
+enum output_kind output_kind_of(const char *path)
+{
+	struct stat st;
+	enum output_kind kind = kind_by_name(path);
+	if (kind != OUTPUT_FILE)
+		return kind;
+	av_strstart(path, "file:", &path);
+	bool is_pipe = stat(path, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode));
+	return is_pipe ? OUTPUT_PIPE : OUTPUT_FILE;
 }
 
 static const char *usual_muxer(const char *path)
@@ -173,7 +186,7 @@ static int check_server(const char *path, struct problem *problem)
 
 static int check_place(const char *path, struct problem *problem)
 {
-	switch (output_kind_of(path)) {
+	switch (kind_by_name(path)) {
 	case OUTPUT_FILE:
 		return check_file(path, problem);
 	case OUTPUT_PIPE:
@@ -299,13 +312,22 @@ static int write_header(struct output *o, struct problem *problem)
 	return 0;
 }
 
+/* FFmpeg would take 12:30.mkv for a protocol. url_out [give] */
+static int name_for_ffmpeg(const struct output *o, char **url_out, AVDictionary **options_out)
+{
+	if (kind_by_name(o->path) != OUTPUT_FILE || av_strstart(o->path, "file:", NULL))
+		return listen_prepare(
+			o->path, o->ctx->oformat, o->timeout_us, url_out, options_out);
+	return asprintf(url_out, "file:%s", o->path) < 0 ? -ENOMEM : 0;
+}
+
 static int open_file(struct output *o, struct problem *problem)
 {
 	if (o->ctx->oformat->flags & AVFMT_NOFILE)
 		return 0;
 	_cleanup_free_ char *url = NULL;
 	AVDictionary *options = NULL;
-	if (listen_prepare(o->path, o->ctx->oformat, &url, &options) < 0)
+	if (name_for_ffmpeg(o, &url, &options) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
 	/* seven whole packets of MPEG-TS; the URL's own pkt_size comes after it */
 	if (strcmp(o->ctx->oformat->name, "mpegts") == 0)
@@ -336,13 +358,15 @@ static int create(struct output **output_out, const char *path, const AVOutputFo
 }
 
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem)
+	const struct track *track, const struct output_patience *patience, struct problem *problem)
 {
 	_cleanup_(output_destroyp) struct output *o = NULL;
 	if (create(&o, path, format) < 0 || add_stream(o, track) < 0 || date(o->ctx) < 0)
 		return problem_set(problem, -ENOMEM, "out of memory");
-	if (interrupt)
-		o->ctx->interrupt_callback = *interrupt;
+	if (patience) {
+		o->ctx->interrupt_callback = patience->interrupt;
+		o->timeout_us = patience->timeout_us;
+	}
 	int r = open_file(o, problem);
 	if (r == 0)
 		r = write_header(o, problem);

@@ -33,26 +33,31 @@ int output_check(const char *path, const char *muxer, const AVCodec *codec,
 /* ENCODER_… flags that an encoder for this container needs. */
 unsigned output_encoder_flags(const AVOutputFormat *format);
 
-/* What an output is, by its name. */
+/* What an output is, by its name, and where that is in the file system by what is there. */
 enum output_kind {
 	OUTPUT_FILE,   /* a name in the file system: there may be several */
-	OUTPUT_PIPE,   /* there is one, and it waits for its reader */
+	OUTPUT_PIPE,   /* there is one, and it waits for its reader; or a device */
 	OUTPUT_SERVER, /* it may be away, and come back */
 };
 
 enum output_kind output_kind_of(const char *path);
+
+struct output_patience {
+	/* asked while something blocks (a pipe that nobody reads): not 0 ends that with an error */
+	AVIOInterruptCB interrupt;
+	int64_t timeout_us; /* for a viewer who has come and says nothing; 0: for ever */
+};
 
 /**
  * Create the file, or connect, and write the header. The first packet's time will be 0. May block
  * on a network or a pipe.
  *
  * track       [borrow] for the call
- * interrupt   [borrow] for the call, its opaque until output_close(); asked while something blocks (a
- *             pipe that nobody reads): not 0 ends that with an error. NULL: nothing does
+ * patience    [borrow] for the call, its opaque until output_close(). NULL: no end of it
  * output_out  [give]
  */
 int output_open(struct output **output_out, const char *path, const AVOutputFormat *format,
-	const struct track *track, const AVIOInterruptCB *interrupt, struct problem *problem);
+	const struct track *track, const struct output_patience *patience, struct problem *problem);
 
 /* packet [borrow], blank afterwards. 0, or negative with a sentence. May block. */
 int output_write(struct output *output, AVPacket *packet, struct problem *problem);

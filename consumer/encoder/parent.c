@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "consumer/encoder/ladder.h"
+#include "consumer/encoder/output.h"
 #include "consumer/encoder/supervise.h"
 
 enum { OWN_ARGS = 4 /* that a child gets beside ours, at most */ };
@@ -57,7 +58,7 @@ static void become_encoder(void *data, const struct supervise_start *start)
 static int check_output(const struct options *options, struct problem *problem)
 {
 	char *path;
-	if (strncmp(options->output, "pipe:", strlen("pipe:")) == 0)
+	if (output_kind_of(options->output) == OUTPUT_PIPE)
 		return problem_set(problem, -EINVAL,
 			"--ladder and --restart need an OUTPUT that can be opened again: %.64s "
 			"cannot",

@@ -1,17 +1,22 @@
 #include "consumer/encoder/parts.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libavutil/avstring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "consumer/encoder/link.h"
+#include "common/fd.h"
 #include "consumer/encoder/choose.h"
+#include "consumer/encoder/link.h"
 #include "consumer/encoder/names.h"
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
+#include "consumer/encoder/say.h"
+#include "consumer/encoder/settings.h"
 #include "consumer/encoder/stop.h"
 
 struct parts {
@@ -95,23 +100,45 @@ static int refuse_second(
 		p->options->output);
 }
 
-static void say(const struct parts *p, const struct encoder *encoder)
+static void tell_of_keys(const struct parts *p)
+{
+	const AVCodec *codec = encoder_find(p->stats->codec);
+	bool needs_keys = p->link || p->options->segment_us > 0;
+	if (!codec || !needs_keys || p->options->quiet || settings_takes_key_requests(codec))
+		return;
+	say("%s makes no key frame when it is asked to: %s waits for the next that -g and -r make",
+		codec->name, p->link ? "a server that was away" : "a segment");
+}
+
+static void tell(const struct parts *p, const struct encoder *encoder)
 {
 	int width, height;
 	encoder_size(encoder, &width, &height);
 	if (p->options->quiet)
 		return;
 	if (p->stats->parts > 0 && p->link)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, publishing it anew\n",
-			width, height);
+		say("the picture is %dx%d now, publishing it anew", width, height);
 	else if (p->stats->parts > 0)
-		fprintf(stderr, "sluice-encode: the picture is %dx%d now, going on in part %u\n",
-			width, height, p->stats->parts);
+		say("the picture is %dx%d now, going on in part %u", width, height,
+			p->stats->parts);
 	if ((uint32_t)width != p->picture.width || (uint32_t)height != p->picture.height)
-		fprintf(stderr,
-			"sluice-encode: %ux%u has an odd side, which the codec does not take: "
-			"cropped to %dx%d\n",
+		say("%ux%u has an odd side, which the codec does not take: cropped to %dx%d",
 			p->picture.width, p->picture.height, width, height);
+}
+
+/*
+ * For --keep: is there a file of that name? If not it is made, so that it is nobody else's. What
+ * cannot be made is for output_open() to tell.
+ */
+static bool is_taken(const struct parts *p, const char *path)
+{
+	if (output_kind_of(path) != OUTPUT_FILE)
+		return false;
+	av_strstart(path, "file:", &path);
+	if (p->format->flags & AVFMT_NOFILE)
+		return access(path, F_OK) == 0;
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return fd < 0 && errno == EEXIST;
 }
 
 /*
@@ -131,7 +158,7 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 			return out_of_memory(problem);
 		free(p->name);
 		p->name = TAKE_PTR(name);
-		if (p->options->keep && access(path, F_OK) == 0)
+		if (p->options->keep && is_taken(p, path))
 			continue;
 		*path_out = TAKE_PTR(path);
 		return 0;
@@ -140,11 +167,14 @@ static int choose_path(struct parts *p, char **path_out, struct problem *problem
 
 static int open_file(struct parts *p, struct problem *problem)
 {
-	const AVIOInterruptCB interrupt = { stop_is_overdue, NULL };
+	bool is_file = output_kind_of(p->options->output) == OUTPUT_FILE;
+	const struct output_patience patience = {
+		.interrupt = { is_file ? stop_is_insisted_on : stop_is_overdue, NULL },
+	};
 	_cleanup_free_ char *path = NULL;
 	int r = choose_path(p, &path, problem);
 	if (r == 0)
-		r = output_open(&p->output, path, p->format, p->track, &interrupt, problem);
+		r = output_open(&p->output, path, p->format, p->track, &patience, problem);
 	if (r == 0)
 		p->stats->parts++;
 	return r;
@@ -175,8 +205,12 @@ int parts_begin(struct parts *parts, const struct encoder *encoder,
 	parts->picture = *picture;
 	parts->segment = av_rescale_q(
 		parts->options->segment_us, (AVRational){ 1, 1000000 }, encoder_time_base(encoder));
+	if (parts->options->segment_us > 0 && parts->segment == 0)
+		parts->segment = 1; /* shorter than a tick */
 	parts->key_at = parts->cut_at = parts->segment;
-	say(parts, encoder);
+	tell(parts, encoder);
+	if (parts->stats->parts == 0)
+		tell_of_keys(parts);
 	return parts->link ? publish(parts, problem) : open_file(parts, problem);
 }
 

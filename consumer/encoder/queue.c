@@ -83,21 +83,38 @@ bool queue_take(struct queue *queue, struct queue_item *item_out)
 	return true;
 }
 
-/* Within this part of what is allowed? */
-static bool is_within(const struct queue *queue, uint64_t now_ns, unsigned divisor)
+unsigned queue_drop_packets(struct queue *queue)
 {
+	struct queue kept;
+	unsigned n = queue->n_packets;
+	queue_init(&kept);
+	for (struct queue_entry *next, *entry = queue->first; entry; entry = next) {
+		next = entry->next;
+		entry->next = NULL;
+		if (entry->item.packet) {
+			destroy_item(&entry->item);
+			free(entry);
+			continue;
+		}
+		*kept.end = entry;
+		kept.end = &entry->next;
+	}
+	*queue = kept;
 	if (!queue->first)
-		return true;
-	return now_ns - queue->first->since_ns <= QUEUE_AGE_MS * NS_PER_MS / divisor &&
-	       queue->bytes <= QUEUE_BYTES_MAX / divisor;
+		queue->end = &queue->first;
+	return n;
+}
+
+bool queue_is_older(const struct queue *queue, uint64_t age_ns, uint64_t now_ns)
+{
+	const struct queue_entry *entry = queue->first;
+	while (entry && !entry->item.packet)
+		entry = entry->next;
+	return entry && now_ns - entry->since_ns > age_ns;
 }
 
 bool queue_is_full(const struct queue *queue, uint64_t now_ns)
 {
-	return !is_within(queue, now_ns, 1);
-}
-
-bool queue_has_room(const struct queue *queue, uint64_t now_ns)
-{
-	return is_within(queue, now_ns, 2);
+	return queue_is_older(queue, QUEUE_AGE_MS * NS_PER_MS, now_ns) ||
+	       queue->bytes > QUEUE_BYTES_MAX;
 }

@@ -42,8 +42,11 @@ int queue_add_track(struct queue *queue, struct track *track, uint64_t now_ns);
 /* Take what came first; false: it is empty. item_out [give] */
 bool queue_take(struct queue *queue, struct queue_item *item_out);
 
-/* Nothing more may be added: it is too long. */
-bool queue_is_full(const struct queue *queue, uint64_t now_ns);
+/* Throw the packets away and keep the tracks. Returns how many packets there were. */
+unsigned queue_drop_packets(struct queue *queue);
 
-/* It was full, and is short enough again to go on. */
-bool queue_has_room(const struct queue *queue, uint64_t now_ns);
+/* A packet has waited for longer than that. */
+bool queue_is_older(const struct queue *queue, uint64_t age_ns, uint64_t now_ns);
+
+/* Nothing more may be added: what is in it is not worth sending any more. */
+bool queue_is_full(const struct queue *queue, uint64_t now_ns);

@@ -12,6 +12,7 @@
 #include "consumer/encoder/now.h"
 #include "consumer/encoder/output.h"
 #include "consumer/encoder/parts.h"
+#include "consumer/encoder/say.h"
 #include "consumer/encoder/source.h"
 #include "consumer/encoder/stop.h"
 
@@ -156,7 +157,7 @@ static void say_note(struct recording *r)
 {
 	const char *note = encoder_note(r->encoder);
 	if (!r->options->quiet && note[0] && strcmp(note, r->note) != 0)
-		fprintf(stderr, "sluice-encode: %s\n", note);
+		say("%s", note);
 	snprintf(r->note, sizeof(r->note), "%s", note);
 }
 

@@ -416,12 +416,18 @@ static void set_threads(AVCodecContext *ctx)
 		ctx->thread_type = FF_THREAD_SLICE;
 }
 
+bool settings_takes_key_requests(const AVCodec *codec)
+{
+	return strcmp(codec->name, "libsvtav1") != 0;
+}
+
 int settings_apply(
 	const struct encoder_settings *settings, AVCodecContext *ctx, struct problem *problem)
 {
 	AVRational rate = settings_rate(settings);
 	ctx->framerate = rate;
-	ctx->gop_size = (int)av_rescale(GOP_BACKSTOP_S, rate.num, rate.den);
+	ctx->gop_size = (int)av_rescale(
+		settings_takes_key_requests(ctx->codec) ? GOP_BACKSTOP_S : 1, rate.num, rate.den);
 	set_live_defaults(settings, ctx);
 	set_ffv1_version(ctx);
 	if (settings->gop >= 0)

@@ -31,3 +31,6 @@ int settings_pix_fmt(const struct encoder_settings *settings, const AVCodec *cod
  */
 int settings_apply(
 	const struct encoder_settings *settings, AVCodecContext *ctx, struct problem *problem);
+
+/* It makes a key frame when it is asked to. SVT-AV1 does not, through FFmpeg: it has its grid. */
+bool settings_takes_key_requests(const AVCodec *codec);

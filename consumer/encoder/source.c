@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "consumer/encoder/choose.h"
+#include "consumer/encoder/say.h"
 
 enum stream_state {
 	STATE_UNKNOWN, /* the broker has not told of this stream */
@@ -133,11 +134,10 @@ static void say_choice(struct source *s)
 	const char *text = s->choice.text;
 	enum sluice_memory wanted = s->choice.request.memory;
 	if (!is_quiet(s) && text[0] && strcmp(text, s->said) != 0)
-		fprintf(stderr, "sluice-encode: %s\n", text);
+		say("%s", text);
 	snprintf(s->said, sizeof(s->said), "%s", text);
 	if (!is_quiet(s) && sluice_view_memory(s->view) != wanted)
-		fprintf(stderr, "sluice-encode: frames come in host memory: %s\n",
-			sluice_view_note(s->view));
+		say("frames come in host memory: %s", sluice_view_note(s->view));
 }
 
 /* Did the broker refuse only what the encoder would rather have? */

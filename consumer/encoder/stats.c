@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "consumer/encoder/now.h"
+#include "consumer/encoder/say.h"
 
 #define TERMINAL_EVERY_NS (NS_PER_S / 2)
 #define LOG_EVERY_NS      (5 * NS_PER_S)
@@ -154,10 +156,12 @@ void stats_print_live(struct stats *stats, uint64_t now_ns)
 		return;
 	if (stats->line.ns) {
 		stats_format_line(stats, speed_since(stats, &stats->line, now_ns), text);
+		char line[STATS_TEXT_MAX + 16];
 		if (stats->rewrites)
-			fprintf(stderr, "\r\033[K%.*s", (int)terminal_columns(), text);
+			snprintf(line, sizeof(line), "\r\033[K%.*s", (int)terminal_columns(), text);
 		else
-			fprintf(stderr, "%s\n", text);
+			snprintf(line, sizeof(line), "%s\n", text);
+		say_text(line);
 	}
 	stats->line = mark_now(stats, now_ns);
 	stats->next_line_ns = now_ns + (stats->rewrites ? TERMINAL_EVERY_NS : LOG_EVERY_NS);
@@ -179,31 +183,34 @@ void stats_format_json(const struct stats *stats, char *text, size_t size)
 		percentile_ms(&latency, 0.99), stats->parts);
 }
 
+/* ", late 3", if there were any. */
+static void add_count(char *text, size_t size, const char *name, uint64_t count)
+{
+	size_t n = strlen(text);
+	if (count)
+		snprintf(text + n, size - n, ", %s %" PRIu64, name, count);
+}
+
 void stats_print_summary(const struct stats *stats, const char *output)
 {
 	uint64_t ns = stats->end_ns - stats->begin_ns;
-	if (stats->rewrites && stats->line.ns)
-		fputs("\r\033[K", stderr);
-	fprintf(stderr, "%s", output);
+	char text[SAY_MAX], more[32] = "", counts[160] = "";
 	if (stats->parts > 1)
-		fprintf(stderr, " and %u more", stats->parts - 1);
-	fprintf(stderr,
-		": %" PRIu64 " frames in %.1f s (%.1f fps), %.2f MB, %.0f kbit/s, "
+		snprintf(more, sizeof(more), " and %u more", stats->parts - 1);
+	add_count(counts, sizeof(counts), "repeated", stats->repeated);
+	add_count(counts, sizeof(counts), "unused", stats->unused);
+	add_count(counts, sizeof(counts), "late", stats->late);
+	add_count(counts, sizeof(counts), "republished", stats->republished);
+	snprintf(text, sizeof(text),
+		"%s%.2048s%s: %" PRIu64 " frames in %.1f s (%.1f fps), %.2f MB, %.0f kbit/s, "
 		"latency p50 %.1f ms p99 %.1f ms, skipped %" PRIu64 ", dropped %" PRIu64
-		", revoked %" PRIu64 ", torn %" PRIu64,
-		stats->frames, seconds(ns), per_second(stats->frames, ns),
-		(double)stats->bytes / 1e6, per_second(stats->packet_bytes, ns) * 8 / 1000,
+		", revoked %" PRIu64 ", torn %" PRIu64 "%s\n",
+		stats->rewrites && stats->line.ns ? "\r\033[K" : "", output, more, stats->frames,
+		seconds(ns), per_second(stats->frames, ns), (double)stats->bytes / 1e6,
+		per_second(stats->packet_bytes, ns) * 8 / 1000,
 		percentile_ms(&stats->encoding, 0.5), percentile_ms(&stats->encoding, 0.99),
-		stats->skipped, stats->dropped, stats->revoked, stats->torn);
-	if (stats->repeated)
-		fprintf(stderr, ", repeated %" PRIu64, stats->repeated);
-	if (stats->unused)
-		fprintf(stderr, ", unused %" PRIu64, stats->unused);
-	if (stats->late)
-		fprintf(stderr, ", late %" PRIu64, stats->late);
-	if (stats->republished)
-		fprintf(stderr, ", republished %" PRIu64, stats->republished);
-	fputc('\n', stderr);
+		stats->skipped, stats->dropped, stats->revoked, stats->torn, counts);
+	say_text(text);
 }
 
 static void write_string(FILE *file, const char *text)

@@ -3,16 +3,25 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t asked, overdue;
+#include "consumer/encoder/now.h"
+
+#define ECHO_NS NS_PER_S /* within this another signal is the same wish */
+
+static volatile sig_atomic_t asked, insisted, overdue;
+static uint64_t asked_ns; /* the handler's: the signals block each other */
 
 static void on_stop(int signo)
 {
-	if (asked)
-		overdue = 1;
-	asked = 1;
-	alarm(STOP_GRACE_S);
+	if (!asked) {
+		asked = 1;
+		asked_ns = now_ns();
+		alarm(STOP_GRACE_S);
+	} else if (now_ns() - asked_ns >= ECHO_NS) {
+		insisted = overdue = 1;
+	}
 }
 
 static void on_alarm(int signo)
@@ -25,6 +34,9 @@ static int handle(int signo, void (*handler)(int))
 {
 	struct sigaction action = { .sa_handler = handler };
 	sigemptyset(&action.sa_mask);
+	sigaddset(&action.sa_mask, SIGINT);
+	sigaddset(&action.sa_mask, SIGTERM);
+	sigaddset(&action.sa_mask, SIGHUP);
 	return sigaction(signo, &action, NULL) < 0 ? -errno : 0;
 }
 
@@ -59,4 +71,9 @@ bool stop_is_asked(void)
 int stop_is_overdue(void *data)
 {
 	return overdue;
+}
+
+int stop_is_insisted_on(void *data)
+{
+	return insisted;
 }

@@ -16,6 +16,7 @@ enum {
 	LAST_BYTES = 64 * 1024, /* what a pipe may hold when its child is dead */
 	STATUS_COMPLETE = 0,    /* exit status of a child */
 	STATUS_USAGE = 2,
+	STATUS_FINAL = SUPERVISE_STATUS_FINAL,
 };
 
 const struct supervise_times supervise_times_usual = {
@@ -166,6 +167,10 @@ static void on_end(struct supervisor *s, unsigned i, int status)
 		begin_to_end(s, SIGTERM, s->plan->times.grace_ns);
 	} else if (s->stops > 0) {
 		end_early(s, i, why);
+	} else if (code == STATUS_FINAL) {
+		w->state = FAILED;
+		console_say(&s->console, "%s: %s cannot go on: it is not started again",
+			s->plan->program, name_of(s, i));
 	} else {
 		start_again_later(s, i, why);
 	}
@@ -289,6 +294,13 @@ static int conclude(struct supervisor *s)
 	return s->was_usage ? SUPERVISE_USAGE : result;
 }
 
+/* nohup(1): a signal that is blocked would be read although it is ignored. */
+static bool is_ignored(int signo)
+{
+	struct sigaction now;
+	return sigaction(signo, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 /* The signals become readable; children get the mask as it was. */
 static int take_over_signals(struct supervisor *s)
 {
@@ -296,7 +308,8 @@ static int take_over_signals(struct supervisor *s)
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGINT);
 	sigaddset(&ours, SIGTERM);
-	sigaddset(&ours, SIGHUP);
+	if (!is_ignored(SIGHUP))
+		sigaddset(&ours, SIGHUP);
 	sigaddset(&ours, SIGUSR1);
 	sigaddset(&ours, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);

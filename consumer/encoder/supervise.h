@@ -6,6 +6,7 @@
  *
  *	0                     complete: not started again
  *	2                     it was told something wrong, which it would be again: all are ended
+ *	3                     it cannot go on, nor could it after another start: given up
  *	any other, or signal  started again after a delay, which doubles each time and is the first
  *	                      one again after a start that did its work for a while
  *
@@ -28,6 +29,7 @@ enum {
 	SUPERVISE_MAX = CONSOLE_SPEAKERS_MAX, /* children */
 	SUPERVISE_READY_FD = CHILD_READY_FD,
 	SUPERVISE_STARTS = 5,
+	SUPERVISE_STATUS_FINAL = 3,
 };
 
 enum supervise_result {
