@@ -481,6 +481,7 @@ void mirror_drop_gpu(struct mirror_scene *s, const char *reason)
 void mirror_regain_gpu(struct mirror_scene *s)
 {
 	CHECK(gpu_fault("vkWaitSemaphores", VK_SUCCESS, 0, false));
+	CHECK(gpu_fault("vkGetSemaphoreCounterValue", VK_SUCCESS, 0, false));
 	open_gpu(s);
 	struct slot_source gpu = slots_of_gpu(s);
 	stream_set_mirror(s->stream, &gpu);

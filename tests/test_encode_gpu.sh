@@ -43,8 +43,11 @@ holds "and nothing stays" "$registered"
 encode 0 -c h264_nvenc --holds 3 --stream g --frames 10 "$tmp/s.mp4"
 says "so do holds that are not reserved" "without reserved holds"
 encode 0 -c h264_nvenc --cfr -r 60 --queue fifo:16 --stream g --frames 60 "$tmp/c.mp4"
-grep -qE ", repeated ([12]?[0-9]|3[0-9])$" "$tmp/out" || fail "60 a second of 30: $(cat "$tmp/out")"
-echo "ok   a constant rate loses none"
+# a machine that is slowed down cannot encode 60 a second
+if [ "${TEST_SLOWNESS:-1}" = 1 ]; then
+	grep -qE ", repeated ([12]?[0-9]|3[0-9])$" "$tmp/out" || fail "60 a second of 30: $(cat "$tmp/out")"
+	echo "ok   a constant rate loses none"
+fi
 encode 0 -c h264_nvenc -pix_fmt yuv420p --queue fifo:16 --stream g --frames 20 "$tmp/y.mp4"
 # its chroma sits left, and the checker's in the middle
 pictures "the broker converts to what was asked for" "$tmp/y.mp4" 20 640x360 35
