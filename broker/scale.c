@@ -308,7 +308,7 @@ static void unpack_row(const struct scaler *s, const uint8_t *in, uint16_t *out)
 static int run_halves(struct scaler *s, const uint8_t *from, uint8_t *to)
 {
 	const struct video_format *in = &s->from_format, *out = &s->wide_to;
-	int stride = (int)(s->wide_from.width * 4 * sizeof(*s->rows)), strides[4] = { 0 };
+	int stride = (int)((size_t)s->wide_from.width * 4 * sizeof(*s->rows)), strides[4] = { 0 };
 	const uint8_t *slice = (const uint8_t *)s->rows;
 	uint8_t *planes[4] = { NULL };
 	for (unsigned p = 0; p < out->n_planes; p++) {
