@@ -41,7 +41,7 @@ broker/socket\.                    common/|broker/socket|systemd/
 broker/source\.                    common/|broker/(source|bridge|devices|gpu_slots|settings|server|stream|generation|slots|memory|fanout|pool|frame|capture/capture|gpu/gpu)
 broker/broker\.                    common/|broker/
 broker/main\.                      common/|broker/|systemd/
-consumer/encoder/(gpu|nvenc)\.     common/|consumer/encoder/|libav|ffnvcodec/
+consumer/encoder/(cuda_loader|gpu|nvenc)\.  common/|consumer/encoder/|libav|ffnvcodec/
 consumer/encoder/nvjpeg_gpu\.      common/|consumer/(sluice_consumer|encoder/)|ffnvcodec/
 consumer/encoder/                  common/|consumer/(sluice_consumer|encoder/)|libav|libsw
 consumer/check/                    common/|consumer/(sluice_consumer|check/)|cuda|ffnvcodec|vulkan/

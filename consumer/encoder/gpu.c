@@ -1,6 +1,5 @@
 #include "consumer/encoder/gpu.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <libavutil/hwcontext.h>
 #include <libavutil/imgutils.h>
@@ -9,14 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The loader's own messages go into our sentence. */
-static void load_failed(void *data, const char *what);
-#define FFNV_LOAD_FUNC(path)              dlopen((path), RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE)
-#define FFNV_SYM_FUNC(library, symbol)    dlsym((library), (symbol))
-#define FFNV_FREE_FUNC(library)           dlclose(library)
-#define FFNV_LOG_FUNC(data, format, what) load_failed(data, what)
-#define FFNV_DEBUG_LOG_FUNC(data, format, what)
-#include <ffnvcodec/dynlink_loader.h>
+#include "consumer/encoder/cuda_loader.h"
 
 enum { UUID_BYTES = 16, NAME_BYTES = 128, PLANES = 4 };
 

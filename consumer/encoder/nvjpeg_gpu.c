@@ -4,17 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "consumer/encoder/cuda_loader.h"
 #include "consumer/encoder/gpu.h"
 #include "consumer/encoder/nvjpeg_api.h"
-
-/* libcuda is not unloaded: its own threads may still be in it. */
-static void load_failed(void *data, const char *what);
-#define FFNV_LOAD_FUNC(path)              dlopen((path), RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE)
-#define FFNV_SYM_FUNC(library, symbol)    dlsym((library), (symbol))
-#define FFNV_FREE_FUNC(library)           dlclose(library)
-#define FFNV_LOG_FUNC(data, format, what) load_failed(data, what)
-#define FFNV_DEBUG_LOG_FUNC(data, format, what)
-#include <ffnvcodec/dynlink_loader.h>
 
 enum { PLANES = 3 };
 
